@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The slice store: every volume is read and preprocessed once, then slices are drawn from memory-mapped arrays."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from .facts import Facts, Item
+from .transforms import preprocessing
+
+__all__ = ["SliceStore", "Unit"]
+
+FORMAT = 1  # part of the preprocessing key; raise it when what is stored changes
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One stored array `(slices, 2, H, W)` float16 (image in [0, 1], class index) of a (case, volume)."""
+
+    case: str
+    volume: str
+    labelled: bool
+    shape: tuple[int, int, int, int]
+    foreground: tuple[bool, ...]
+    content: tuple[str, ...]  # SHA-256 of each stored image (volume or 2-D image)
+    sources: tuple[tuple[str, int, int], ...]  # (path, bytes, mtime in ns) of every file read
+
+
+def _stat(path: str) -> tuple[str, int, int]:
+    """Name, size and time of a file, or of a DICOM folder's files together."""
+    p = Path(path)
+    if p.is_dir():
+        stats = [f.stat() for f in sorted(p.iterdir())]
+        return (str(p), sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0))
+    if not p.exists():
+        raise FileNotFoundError(f"{path} does not exist; check the dataset folder or the table's row.")
+    return (str(p), p.stat().st_size, p.stat().st_mtime_ns)
+
+
+def _sources(items: Sequence[Item]) -> tuple[tuple[str, int, int], ...]:
+    paths: list[str] = []
+    for item in items:
+        for value in (item["image"], item["label"]):
+            paths += [] if value is None else [value] if isinstance(value, str) else value
+    return tuple(_stat(path) for path in paths)
+
+
+class SliceStore:
+    """The stored slices of one dataset under one preprocessing.
+
+    `<root>/<dataset>/<key>/<unit>.npy` with `<unit>.json` beside it, each put in place by `os.replace`, the JSON last, so that a
+    killed build leaves whole units only, and two runs may build at once. A unit whose source files changed, or whose array has
+    not the recorded size, is rebuilt.
+
+    Args:
+        root: folder of all stores.
+        facts: the dataset's facts; they and `image_size` make the key.
+        items: the dataset's items.
+        image_size: pixels a side in-plane.
+    """
+
+    def __init__(self, root: str | Path, facts: Facts, items: Sequence[Item], image_size: int) -> None:
+        if not items:
+            raise ValueError(f"dataset {facts.name} has no cases; check its folder.")
+        recipe = {k: v for k, v in asdict(facts).items() if k not in ("name", "reader")}
+        digest = hashlib.sha256(json.dumps([FORMAT, image_size, recipe], sort_keys=True).encode()).hexdigest()
+        self.folder = Path(root) / facts.name / digest[:16]
+        self.facts, self.image_size = facts, image_size
+        ordered = sorted(items, key=lambda i: (i["case"], i["volume"]))
+        self._groups = [list(g) for _, g in groupby(ordered, key=lambda i: (i["case"], i["volume"]))]
+        self._transform = preprocessing(facts, image_size)
+
+    def _path(self, items: Sequence[Item]) -> Path:
+        name = "__".join(p for p in (items[0]["case"].split("/", 1)[1], items[0]["volume"]) if p)
+        safe = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+        if safe != name:  # two names may become one
+            safe += "-" + hashlib.sha256(name.encode()).hexdigest()[:8]
+        return self.folder / f"{safe}.npy"
+
+    def _valid(self, items: Sequence[Item], path: Path) -> Unit | None:
+        """The recorded unit if it is whole and its sources are unchanged, else None."""
+        try:
+            raw: dict[str, Any] = json.loads(path.with_suffix(".json").read_text())
+            raw["sources"] = tuple(tuple(s) for s in raw["sources"])
+            unit = Unit(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()})
+            array = np.load(path, mmap_mode="r")
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+        whole = array.shape == unit.shape and array.dtype == np.float16
+        return unit if whole and unit.sources == _sources(items) else None
+
+    def _build(self, items: Sequence[Item], path: Path) -> Unit:
+        images, content = [], []
+        labelled = all(item["label"] is not None for item in items)
+        for item in items:
+            data = self._transform(dict(item))
+            image = data["image"].as_tensor().float()
+            label = data["label"].as_tensor().float() if labelled else torch.zeros_like(image)
+            pair = torch.cat([image, label]).numpy()  # (2, H, W) or (2, X, Y, Z)
+            stack = np.moveaxis(pair, 1 + self.facts.slice_axis, 0) if self.facts.dims == 3 else pair[None]
+            images.append(stack.astype(np.float16))
+            content.append(hashlib.sha256(np.ascontiguousarray(images[-1][:, 0]).tobytes()).hexdigest())
+        array = np.concatenate(images)
+        unit = Unit(
+            case=items[0]["case"],
+            volume=items[0]["volume"],
+            labelled=labelled,
+            shape=array.shape,
+            foreground=tuple(bool(v) for v in (array[:, 1] > 0).any(axis=(1, 2))),
+            content=tuple(content),
+            sources=_sources(items),
+        )
+        scratch = path.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            with scratch.open("wb") as file:
+                np.save(file, array)
+            os.replace(scratch, path)
+            scratch.write_text(json.dumps(asdict(unit)))
+            os.replace(scratch, path.with_suffix(".json"))
+        except OSError as error:
+            raise OSError(f"cannot write the slice store {path}: {error.strerror}; free space or set store_dir.") from error
+        finally:
+            scratch.unlink(missing_ok=True)
+        return unit
+
+    @cached_property
+    def units(self) -> list[Unit]:
+        """All units, building what is missing, torn or stale."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        found = [self._valid(items, self._path(items)) for items in self._groups]
+        missing = sum(unit is None for unit in found)
+        if missing:
+            jobs = [(i, g) for i, (g, unit) in enumerate(zip(self._groups, found, strict=True)) if unit is None]
+            for i, items in tqdm(jobs, desc=f"slice store {self.facts.name}", unit="case"):
+                found[i] = self._build(items, self._path(items))
+        return [unit for unit in found if unit is not None]
+
+    @property
+    def cases(self) -> list[str]:
+        return sorted({unit.case for unit in self.units})
+
+    def array(self, unit: int) -> np.ndarray:
+        """The memory-mapped array `(slices, 2, H, W)` of a unit."""
+        return np.load(self._path(self._groups[unit]), mmap_mode="r")
+
+    def content(self) -> dict[str, list[str]]:
+        """Case id -> hashes of its image contents."""
+        out: dict[str, list[str]] = {}
+        for unit in self.units:
+            out.setdefault(unit.case, []).extend(unit.content)
+        return out
+
+    def foreground(self) -> dict[str, bool]:
+        """Case id -> whether any stored slice has foreground."""
+        out: dict[str, bool] = {}
+        for unit in self.units:
+            out[unit.case] = out.get(unit.case, False) or any(unit.foreground)
+        return out

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Any CSV of images or volumes: how a user brings a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from .facts import Item
+
+__all__ = ["cases", "read_table"]
+
+REQUIRED = ("image", "case_id")
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read and check a table: columns `image`, `case_id`, and optionally `mask`, `volume`, `slice`, `spacing`.
+
+    One row is an image file (PNG, NIfTI, a DICOM folder); paths are relative to the table. An empty `mask` is an unlabelled image.
+    Rows of one `case_id` and `volume` with a `slice` column are 2-D slices of one volume, in the order of `slice`; without a
+    `volume` column a case is a set of images. `spacing` is "x y z" in millimetres.
+
+    Raises:
+        FileNotFoundError, ValueError: no table, a missing column, an empty or repeated image; the message names table and row.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; a table dataset is a folder with an index.csv.")
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a CSV table: {error}") from error
+    missing = [column for column in REQUIRED if column not in table.columns]
+    if missing:
+        raise ValueError(f"{path} lacks the column(s) {', '.join(missing)}; it has {', '.join(table.columns)}.")
+    if table.empty:
+        raise ValueError(f"{path} has no rows.")
+    for column in REQUIRED:
+        if (table[column] == "").any():
+            raise ValueError(f"{path}, row {int((table[column] == '').idxmax()) + 2}: {column} is empty.")
+    if table["image"].duplicated().any():
+        raise ValueError(f"{path}: image {table['image'][table['image'].duplicated()].iloc[0]} is listed twice.")
+    return table
+
+
+def cases(root: Path, dataset: str) -> list[Item]:
+    """The items of the table `<root>/index.csv`, sorted by case, volume and slice."""
+    path = Path(root) / "index.csv"
+    table = read_table(path)
+    files = {column: [str(path.parent / v) if v else None for v in table[column]] for column in ("image", "mask") if column in table}
+    rows: list[dict[str, Any]] = []
+    for i, row in enumerate(table.to_dict("records")):
+        rows.append(
+            {
+                "image": files["image"][i],
+                "label": files["mask"][i] if "mask" in files else None,
+                "case": f"{dataset}/{row['case_id']}",
+                "volume": row.get("volume", ""),
+                "slice": row.get("slice", ""),
+                "spacing": _spacing(row.get("spacing", ""), path, i),
+            }
+        )
+    if "slice" in table.columns:
+        bad = [i for i, row in enumerate(rows) if not row["slice"].lstrip("-").isdigit()]
+        if bad:
+            raise ValueError(f"{path}, row {bad[0] + 2}: slice {rows[bad[0]]['slice']!r} is not a whole number.")
+    rows.sort(key=lambda r: (r["case"], r["volume"], int(r["slice"] or 0), r["image"]))
+    stacked = "slice" in table.columns and "volume" in table.columns
+    return _stack(rows, path) if stacked else [_item(row) for row in rows]
+
+
+def _item(row: dict[str, Any]) -> Item:
+    item: dict[str, Any] = {key: row[key] for key in ("image", "label", "case", "volume")}
+    if row["spacing"] is not None:
+        item["spacing"] = row["spacing"]
+    return item  # type: ignore[return-value]  # `spacing` is a free extra key of a data-list entry
+
+
+def _stack(rows: list[dict[str, Any]], path: Path) -> list[Item]:
+    """One item a (case, volume), its slice files in order."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["case"], row["volume"]), []).append(row)
+    items = []
+    for (case, volume), group in groups.items():
+        labels = [row["label"] for row in group]
+        if None in labels and any(labels):
+            raise ValueError(f"{path}: volume {volume!r} of case {case} has masks on some slices only; give all or none.")
+        whole = group[0] | {"image": [row["image"] for row in group], "label": None if None in labels else labels}
+        items.append(_item(whole))
+    return items
+
+
+def _spacing(text: str, path: Path, row: int) -> list[float] | None:
+    if not text:
+        return None
+    try:
+        values = [float(v) for v in text.replace(",", " ").split()]
+    except ValueError:
+        values = []
+    if len(values) not in (2, 3) or min(values) <= 0:
+        raise ValueError(f"{path}, row {row + 2}: spacing {text!r} is not two or three positive numbers in mm.")
+    return values

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loading with checks, the preprocessing that training and deployment share, and the augmentation of every arm."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.inferers import Inferer, SimpleInferer, SliceInferer
+from monai.transforms import (
+    Activationsd,
+    AsDiscreted,
+    Compose,
+    Invertd,
+    LoadImage,
+    MapLabelValued,
+    MapTransform,
+    Orientationd,
+    RandAdjustContrastd,
+    RandFlipd,
+    RandGaussianNoised,
+    RandGaussianSmoothd,
+    RandRotate90d,
+    RandZoomd,
+    Resized,
+    ScaleIntensityRanged,
+    ScaleIntensityRangePercentilesd,
+)
+
+from .facts import Facts
+
+__all__ = ["augmentation", "evaluation", "inferer", "preprocessing", "restore"]
+
+
+class LoadItemd(MapTransform):
+    """Load images and masks channel-first, and refuse by name what cannot be trained on.
+
+    A path is read by MONAI's `LoadImage` (NIfTI, PNG, DICOM folder); a list of 2-D files becomes one volume, slices on the last
+    axis. Shapes: (1, H, W) for `dims=2`, (1, X, Y, Z) for `dims=3`. `label: None` is passed over.
+
+    Raises:
+        ValueError: a file is unreadable, empty, not finite, of other dimensions, or image and mask differ in shape or affine;
+            the message names the file.
+    """
+
+    def __init__(self, keys: Sequence[str], *, dims: int) -> None:
+        super().__init__(keys)
+        self.dims = dims
+        self.load = LoadImage(image_only=True, ensure_channel_first=True)
+
+    def _read(self, path: str) -> MetaTensor:
+        if not Path(path).exists():
+            raise FileNotFoundError(f"{path} does not exist; check the dataset folder or the table's row.")
+        try:
+            image = self.load(path)
+        except Exception as error:  # each reader raises types of its own for a damaged file
+            reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+            raise ValueError(f"{path} cannot be read ({reason}); is the file complete?") from error
+        if image.shape[0] in (3, 4) and self.dims == 2:  # an RGB or RGBA picture of a grey image
+            image = image[:3].float().mean(0, keepdim=True)
+        if image.shape[0] != 1:
+            raise ValueError(f"{path} has {image.shape[0]} channels; one is expected.")
+        return image
+
+    def _stack(self, paths: Sequence[str]) -> MetaTensor:
+        slices = [self._read(path) for path in paths]
+        shapes = {tuple(s.shape) for s in slices}
+        if len(shapes) > 1:
+            raise ValueError(f"{paths[0]} and the other slices of its volume differ in size: {sorted(shapes)}.")
+        return MetaTensor(torch.stack([s.as_tensor() for s in slices], dim=-1), meta={"filename_or_obj": str(paths[0])})
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        out = dict(data)
+        first: tuple[str, MetaTensor] | None = None
+        for key in self.key_iterator(out):
+            source = out[key]
+            if source is None:  # unlabelled
+                del out[key]
+                continue
+            name = source if isinstance(source, str) else source[0]
+            dims = 2 if isinstance(source, list) else self.dims
+            image = self._read(source) if isinstance(source, str) else self._stack(source)
+            if image.ndim - 1 != (self.dims if dims == self.dims else 3):
+                raise ValueError(f"{name} has {image.ndim - 1} dimensions; {self.dims} are expected.")
+            if image.numel() == 0:
+                raise ValueError(f"{name} is empty (shape {tuple(image.shape[1:])}).")
+            if not bool(torch.isfinite(image).all()):
+                raise ValueError(f"{name} holds values that are not finite; mask or replace them first.")
+            if out.get("spacing") is not None:
+                image.affine = torch.diag(torch.tensor([*out["spacing"], *[1.0] * (4 - len(out["spacing"]))]).double())
+            if first is not None:
+                other, reference = first
+                if image.shape != reference.shape:
+                    raise ValueError(
+                        f"{name} has shape {tuple(image.shape[1:])} but its image {other} has {tuple(reference.shape[1:])}."
+                    )
+                if self.dims == 3 and not np.allclose(image.affine, reference.affine, atol=1e-2):
+                    raise ValueError(f"{name} has another affine than its image {other}; resample one onto the other's grid.")
+            else:
+                first = (name, image)
+            out[key] = image
+        return out
+
+
+class LabelValuesd(MapTransform):
+    """Refuse a mask that holds a raw value its dataset does not define, naming file and values."""
+
+    def __init__(self, keys: Sequence[str], *, values: Sequence[int]) -> None:
+        super().__init__(keys, allow_missing_keys=True)
+        self.values = torch.tensor(sorted(values), dtype=torch.float32)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        out = dict(data)
+        for key in self.key_iterator(out):
+            present = torch.unique(out[key].as_tensor()).float()
+            unknown = present[~torch.isin(present, self.values)].tolist()
+            if unknown:
+                name = out[key].meta.get("filename_or_obj", key)
+                raise ValueError(f"{name} holds label values {unknown[:8]}; its dataset knows {self.values.int().tolist()}.")
+        return out
+
+
+def label_map(facts: Facts) -> dict[str, list[int]]:
+    """Raw label values and the class indices they become (0 = background), as `MapLabelValued` takes them."""
+    index = {value: channel for channel, values in enumerate(facts.classes.values(), start=1) for value in values}
+    return {"orig_labels": list(facts.label_values), "target_labels": [index.get(v, 0) for v in facts.label_values]}
+
+
+def intensity(facts: Facts) -> Any:
+    """Intensities of the image to [0, 1], clipped."""
+    if facts.window is not None:
+        return ScaleIntensityRanged("image", *facts.window, b_min=0.0, b_max=1.0, clip=True)
+    assert facts.percentiles is not None
+    return ScaleIntensityRangePercentilesd("image", *facts.percentiles, b_min=0.0, b_max=1.0, clip=True)
+
+
+def preprocessing(facts: Facts, image_size: int) -> Compose:
+    """From files to what the network sees: reoriented, intensities in [0, 1], resized in-plane to `image_size` pixels.
+
+    Slices stay on `facts.slice_axis`; volumes keep their number of slices. The inference bundles write the same steps in stock
+    transforms (a test holds them equal).
+    """
+    keys = ["image", "label"]
+    steps: list[Any] = [
+        LoadItemd(keys, dims=facts.dims),
+        LabelValuesd(["label"], values=facts.label_values),
+        MapLabelValued("label", allow_missing_keys=True, **label_map(facts)),
+    ]
+    return Compose([*steps, *_to_network(facts, image_size, keys)])
+
+
+def _to_network(facts: Facts, image_size: int, keys: Sequence[str]) -> list[Any]:
+    size = [image_size] * facts.dims
+    if facts.dims == 3:
+        size[facts.slice_axis] = -1
+    smooth = "trilinear" if facts.dims == 3 else "bilinear"
+    modes = [smooth if key == "image" else "nearest" for key in keys]
+    turn = [] if facts.orientation is None else [Orientationd(keys, axcodes=facts.orientation, allow_missing_keys=True)]
+    return [*turn, intensity(facts), Resized(keys, spatial_size=size, mode=modes, allow_missing_keys=True)]
+
+
+def evaluation(facts: Facts, image_size: int) -> Compose:
+    """What is deployed, beside the truth: the image as in `preprocessing`, the label as class indices in the file's geometry."""
+    steps: list[Any] = [
+        LoadItemd(["image", "label"], dims=facts.dims),
+        LabelValuesd(["label"], values=facts.label_values),
+        MapLabelValued("label", **label_map(facts)),
+    ]
+    return Compose([*steps, *_to_network(facts, image_size, ["image"])])
+
+
+def restore(transform: Compose) -> Compose:
+    """From a network's output back to class indices in the file's geometry; `transform` is what the image went through."""
+    return Compose(
+        [
+            Activationsd("pred", softmax=True),
+            Invertd("pred", transform=transform, orig_keys="image", nearest_interp=False, to_tensor=True),
+            AsDiscreted("pred", argmax=True),
+        ]
+    )
+
+
+def inferer(facts: Facts, image_size: int) -> Inferer:
+    """Slice by slice along the slice axis for volumes, plain for images."""
+    if facts.dims == 2:
+        return SimpleInferer()
+    return SliceInferer(roi_size=[image_size, image_size], sw_batch_size=16, spatial_dim=facts.slice_axis)
+
+
+def augmentation() -> Compose:
+    """The augmentation of a training slice, the same in every arm: flips, quarter turns, scaling, gamma, noise, blur."""
+    keys = ("image", "label")
+    return Compose(
+        [
+            RandFlipd(keys, prob=0.5, spatial_axis=0),
+            RandFlipd(keys, prob=0.5, spatial_axis=1),
+            RandRotate90d(keys, prob=0.5, max_k=3),
+            RandZoomd(keys, prob=0.3, min_zoom=0.8, max_zoom=1.25, mode=("bilinear", "nearest"), padding_mode="constant"),
+            RandAdjustContrastd("image", prob=0.3, gamma=(0.7, 1.5)),
+            RandGaussianNoised("image", prob=0.2, std=0.05),
+            RandGaussianSmoothd("image", prob=0.2, sigma_x=(0.25, 1.0), sigma_y=(0.25, 1.0)),
+        ]
+    )

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ignite handlers: a run's checkpoint and resume, its history, and the check that a teacher has something to teach."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import SupervisedEvaluator
+from torch import nn
+
+__all__ = ["RunKeeper", "TeacherFloor", "save_atomic"]
+
+
+def save_atomic(value: Any, path: Path) -> None:
+    """`torch.save`, or JSON for a `.json`, put in place by `os.replace`; what was there stays whole if saving fails.
+
+    Raises:
+        OSError: the disk is full or the folder is not writable; names the file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with scratch.open("wb") as file:
+            if path.suffix == ".json":
+                file.write(json.dumps(value, indent=1).encode())
+            else:
+                torch.save(value, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(scratch, path)
+    except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
+        raise OSError(f"cannot save {path} ({error}); free space there, earlier results are untouched, then start again.") from error
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+class RunKeeper:
+    """Keeps a run: history, best model, learning-rate plateau, checkpoint each epoch, exact resume.
+
+    MONAI's stock handlers lose the best metric and the plateau's state across a resume, so one state holds them all and is saved
+    with network, optimizer and scheduler in one file. Put it after the ValidationHandler in the trainer's handlers.
+
+    - The best epoch counts from `select_from` on: only there is the mechanism (curriculum, adversarial weight) fully on, and the
+      same epoch holds for the baselines.
+    - `model.pt` appears when training is complete; until then the best weights lie in `checkpoints/`.
+    - Every epoch reseeds torch from (seed, epoch, rank): randomness is a function of those, so a killed run ends bit-equal.
+
+    Args:
+        run_dir: the run's folder.
+        network: everything trained, adapters and discriminator included (unwrapped from DDP).
+        deployable: the part that is saved as model.pt.
+        optimizer, scheduler: as trained; the scheduler steps on the validation metric (a plateau) or each epoch.
+        evaluator: the validation engine; its key metric is what is maximised.
+        seed: the run's seed.
+        select_from: first epoch, from 0, whose model may be kept; later than the last means the last.
+        patience: epochs without a better model after which training ends; None never.
+
+    Raises:
+        ValueError: the loss is not finite; names epoch and iteration.
+    """
+
+    def __init__(
+        self,
+        *,
+        run_dir: str,
+        network: nn.Module,
+        deployable: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scheduler: Any,
+        evaluator: SupervisedEvaluator,
+        seed: int,
+        select_from: int = 0,
+        patience: int | None = None,
+    ) -> None:
+        self.run_dir, self.last = Path(run_dir), Path(run_dir) / "checkpoints" / "last.pt"
+        self.best, self.model = self.last.with_name("best.pt"), self.run_dir / "model.pt"
+        self.parts = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
+        self.deployable, self.evaluator = deployable, evaluator
+        self.seed, self.select_from, self.patience = seed, select_from, patience
+        self.state: dict[str, Any] = {"epochs": [], "best_epoch": -1, "best_value": -math.inf, "seconds": 0.0}
+        self._sums: dict[str, float] = {}
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self.resume)
+        engine.add_event_handler(Events.EPOCH_STARTED, self.start_epoch)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.add)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.end_epoch)
+        engine.add_event_handler(Events.COMPLETED, self.finish)
+
+    def resume(self, engine: Engine) -> None:
+        """Take up the last checkpoint, if there is one."""
+        if not self.last.exists():
+            return
+        checkpoint = torch.load(self.last, map_location=engine.state.device, weights_only=True)
+        for name, part in self.parts.items():
+            part.load_state_dict(checkpoint[name])
+        self.state = checkpoint["state"]
+        engine.state.epoch = len(self.state["epochs"])
+        engine.state.iteration = engine.state.epoch * engine.state.epoch_length
+        engine.logger.info(f"resuming {self.run_dir} after epoch {engine.state.epoch}.")
+        if self._exhausted(engine.state.epoch - 1):
+            engine.terminate()
+
+    def start_epoch(self, engine: Engine) -> None:
+        key = [self.seed, engine.state.epoch, engine.state.rank]
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+        self._sums, self._start = {}, time.perf_counter()
+
+    def add(self, engine: Engine) -> None:
+        loss = float(engine.state.output["loss"].detach())
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"the loss is {loss} in epoch {engine.state.epoch}, iteration {engine.state.iteration}; lower the learning rate"
+                " or check the images. The last checkpoint is untouched."
+            )
+        terms = getattr(engine.loss_function, "terms", {})
+        for name, value in {"train_loss": loss, **terms}.items():
+            self._sums[name] = self._sums.get(name, 0.0) + float(value)
+
+    def end_epoch(self, engine: Engine) -> None:
+        """Score, keep the best, step the scheduler, save."""
+        epoch = engine.state.epoch - 1
+        value = float(self.evaluator.state.metrics[self.evaluator.state.key_metric_name])
+        means = {name: total / engine.state.epoch_length for name, total in self._sums.items()}
+        rate = float(self.parts["optimizer"].param_groups[0]["lr"])
+        engine.state.metrics.update(means)
+        first = min(self.select_from, engine.state.max_epochs - 1)
+        better = epoch >= first and value > self.state["best_value"]
+        plateau = isinstance(self.parts["scheduler"], torch.optim.lr_scheduler.ReduceLROnPlateau)
+        if plateau and epoch >= first:
+            self.parts["scheduler"].step(value)
+        elif not plateau:
+            self.parts["scheduler"].step()
+        terms = {name: mean for name, mean in means.items() if name != "train_loss"}
+        row = {"epoch": epoch, "train_loss": means["train_loss"], "val": value, "lr": rate, "terms": terms}
+        self.state["epochs"].append(row)
+        self.state["seconds"] += time.perf_counter() - self._start
+        if better:
+            self.state |= {"best_epoch": epoch, "best_value": value}
+        if engine.state.rank == 0:
+            if better:
+                save_atomic(self.deployable.state_dict(), self.best)
+            state = {name: part.state_dict() for name, part in self.parts.items()} | {"state": self.state}
+            save_atomic(state, self.last)
+        if self._exhausted(epoch):
+            engine.terminate()
+
+    def _exhausted(self, epoch: int) -> bool:
+        return self.patience is not None and 0 <= self.state["best_epoch"] <= epoch - self.patience
+
+    def finish(self, engine: Engine) -> None:
+        """Publish the best weights as model.pt; the last file written marks the run as complete."""
+        if engine.state.rank == 0:
+            save_atomic(self.state, self.run_dir / "history.json")
+            save_atomic(torch.load(self.best, map_location="cpu", weights_only=True), self.model)
+
+
+class TeacherFloor:
+    """Refuses a frozen teacher that has learned nothing, before it teaches.
+
+    Each teacher's output is scored on the target's validation slices by the evaluator's own metric; one below the floor (default:
+    the score of predicting all foreground) stops the run: a silently untrained teacher is the classic failure of distillation.
+
+    Args:
+        teachers: run folder -> network whose forward predicts the target's classes.
+        evaluator: an evaluator of its own (its network is replaced).
+        out_channels: channels of the target's output, background first.
+        floor: least validation metric; None computes it.
+    """
+
+    def __init__(
+        self,
+        *,
+        teachers: dict[str, nn.Module],
+        evaluator: SupervisedEvaluator,
+        out_channels: int,
+        floor: float | None = None,
+    ) -> None:
+        self.teachers, self.evaluator, self.out_channels, self.floor = teachers, evaluator, out_channels, floor
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self)
+
+    def _score(self, network: nn.Module) -> float:
+        own, self.evaluator.network = self.evaluator.network, network
+        try:
+            self.evaluator.run()
+        finally:
+            self.evaluator.network = own
+        return float(self.evaluator.state.metrics[self.evaluator.state.key_metric_name])
+
+    def __call__(self, engine: Engine) -> None:
+        if engine.state.epoch > 0 or self.floor == 0:  # resumed: checked when it began
+            return
+        floor = self._score(_FirstClass(self.out_channels)) if self.floor is None else self.floor
+        for run, teacher in self.teachers.items():
+            score = self._score(teacher.to(engine.state.device))
+            if score < floor:
+                raise ValueError(
+                    f"teacher {run} scores {score:.3f} on the target's validation patients, below the floor of {floor:.3f}: it is"
+                    " untrained or of another task. Train it longer, or set teacher_floor to 0 to go on regardless."
+                )
+
+
+class _FirstClass(nn.Module):
+    """Predicts the first class everywhere (one class: all foreground), the least that a trained teacher must beat."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        output = image.new_zeros(len(image), self.channels, *image.shape[2:])
+        output[:, 1] = 1
+        return output

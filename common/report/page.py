@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes report/: tables, figures, and index.html that embeds them all."""
+
+import base64
+import csv
+import html
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from . import efficiency, intervals, table
+from .curves import label_efficiency, learning_curves, scans_saved
+from .pictures import load_pairs, panels, tsne
+from .results import find_results
+
+Printed = tuple[list[str], list[list[str]]]  # header, rows
+
+FIGURES = {
+    "learning_curves": "Validation metric an epoch, mean over seeds (n = number of seeds).",
+    "panels": "Test slices: the worst, the median and the best by the student's Dice; above each prediction its Dice.",
+    "tsne": "t-SNE of bottleneck pixels of test slices, coloured by class. Distances between clusters mean nothing.",
+    "label_efficiency": "Dice against labelled target patients (training and validation), mean and sd over seeds.",
+    "scans_saved": "Labelled patients that the baseline needs for the Dice of each student. Open bars are bounds.",
+}
+NOTES = {
+    "table": "Mean ± standard deviation of the per-seed means (in cross-validation a seed is a fold). Metrics are "
+    "computed a volume (a case where there are no volumes). Units with an empty truth are left out; empty predictions "
+    "count with Dice 0 and HD95 = the image diagonal, and their number is given.",
+    "intervals": "Student minus baseline, mean over patients, with the 95 % interval of a paired bootstrap over "
+    "patients; all seeds of a patient are drawn together. * = the interval excludes zero. For HD95 less is better.",
+    "scans_saved": "Labelled patients that `alone` needs for the student's Dice, on its own curve (linear in the "
+    "logarithm of the number), less those the student had. >N: not reached with all N.",
+}
+STYLE = (
+    "body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:1200px;padding:0 1em;color:#222}"
+    "table{border-collapse:collapse;font-size:13px;margin:1em 0;display:block;overflow-x:auto}"
+    "td,th{border:1px solid #ccc;padding:3px 8px;text-align:right;white-space:nowrap}"
+    "td:first-child,th:first-child{text-align:left}th{background:#f3f3f3}img{max-width:100%}"
+)
+
+
+def write_report(
+    runs: Path, group: str, out: Path, *, targets: Sequence[str] | None = None, samples: int = 10000
+) -> Path:
+    """Write the report of `group` and return its index.html, which is written last.
+
+    Arms, seeds and budgets that have not run are absent; nothing at all raises (see `find_results`). Figures that an
+    earlier report wrote and this one has no data for are removed.
+    """
+    results = find_results(runs, group, targets)
+    table_rows = table.table_rows(results)
+    interval_rows = intervals.interval_rows(results, samples=samples)
+    saved_rows = efficiency.saved_rows(results)
+    pairs = load_pairs(results)
+    drawn: dict[str, Callable[[], Figure | None]] = {
+        "learning_curves": lambda: learning_curves(results),
+        "panels": lambda: panels(pairs),
+        "tsne": lambda: tsne(pairs),
+        "label_efficiency": lambda: label_efficiency(results),
+        "scans_saved": lambda: scans_saved(saved_rows),
+    }
+    sections: dict[str, Mapping[str, Printed]] = {
+        "table": table.printed(table_rows),
+        "intervals": intervals.printed(interval_rows),
+        "scans_saved": {"": efficiency.printed(saved_rows)} if saved_rows else {},
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    for name, rows in {"table": table_rows, "intervals": interval_rows, "scans_saved": saved_rows}.items():
+        _write_csv(out / f"{name}.csv", rows)
+        _write_markdown(out / f"{name}.md", NOTES[name], sections[name])
+    images = {name: image for name, draw in drawn.items() if (image := _write_figure(out / f"{name}.png", draw()))}
+    index = out / "index.html"
+    index.write_text(_page(group, sections, images), encoding="utf-8")
+    return index
+
+
+def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _write_markdown(path: Path, note: str, tables: Mapping[str, Printed]) -> None:
+    if not tables:
+        path.unlink(missing_ok=True)
+        return
+    parts = [note]
+    for title, (header, rows) in tables.items():
+        lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+        parts += [f"## {title}"] if title else []
+        parts.append("\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines))
+    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _write_figure(path: Path, figure: Figure | None) -> bytes | None:
+    if figure is None:
+        path.unlink(missing_ok=True)
+        return None
+    FigureCanvasAgg(figure).print_png(path)
+    return path.read_bytes()
+
+
+def _page(group: str, sections: Mapping[str, Mapping[str, Printed]], images: Mapping[str, bytes]) -> str:
+    titles = {"table": "Results", "intervals": "Student minus baseline", "scans_saved": "Scans saved"}
+    parts = [f"<h1>Study: {html.escape(group)}</h1>"]
+    for name, tables in sections.items():
+        if tables:
+            parts.append(f"<h2>{titles[name]}</h2><p>{html.escape(NOTES[name])}</p>")
+            parts += [f"<h3>{html.escape(title)}</h3>{_html_table(*printed)}" for title, printed in tables.items()]
+    for name, caption in FIGURES.items():
+        if name in images:
+            data = base64.b64encode(images[name]).decode()
+            title = name.replace("_", " ").capitalize().replace("Tsne", "t-SNE")
+            parts.append(f'<h2>{title}</h2><p>{caption}</p><img alt="{name}" src="data:image/png;base64,{data}">')
+    head = f'<meta charset="utf-8"><title>Study: {html.escape(group)}</title><style>{STYLE}</style>'
+    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>\n' + "\n".join(parts) + "\n</body></html>\n"
+
+
+def _html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def line(cells: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    return "<table>\n" + "\n".join([line(header, "th"), *(line(row, "td") for row in rows)]) + "\n</table>"

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a study can be asked for, and the message for each thing it cannot: the culprit and the choices."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+ARMS = {
+    "alone": "the student's network trained on the target only: the baseline",
+    "pooled": "the student's network trained on the target and the sources together",
+    "multi_head": "one shared encoder, one head a dataset",
+    "source_only": "the student's network trained on a source, tested on the target",
+    "teacher": "the target teacher",
+    "source_teacher": "the source teachers, adapted to the target",
+    "joint": "the joint teacher",
+    "joint_wide": "the joint teacher, its head warm-started and trained on target and sources",
+    "joint_target_only": "a joint teacher of as many teachers, all of the target",
+    "equal_volume": "the joint teacher, target and sources cut to the target's own size in all",
+    "distill": "the student of the joint teacher",
+    "distill_wide": "the student of joint_wide, which also sees unlabelled target and source images",
+    "distill_target_only": "the student of the target teacher",
+    "distill_equal_volume": "the student of equal_volume",
+}
+NEED_SOURCES = frozenset(ARMS) - {"alone", "teacher", "multi_head", "distill_target_only"}
+NETWORKS = ("UNet", "TransResUNet")
+# What can be varied, in the order of the variant's suffixes; study.py says at each run which of them touch it.
+KEYS = ("r", "levels", "sources", "network")
+# Keys that the study itself sets; `--set` may not touch them, or two runs would share a folder.
+RESERVED = (
+    *(
+        "data_dir",
+        "runs_dir",
+        "run_dir",
+        "dataset",
+        "seed",
+        "init_seed",
+        "variant",
+        "target",
+        "target_cases",
+        "source_cases",
+    ),
+    *("teacher", "teachers", "wide", "equal_volume", *KEYS),
+)
+
+
+def check(
+    group: str,
+    datasets: Sequence[str],
+    targets: Sequence[str],
+    seeds: Sequence[int],
+    arms: Sequence[str],
+    target_cases: Sequence[int | str],
+    vary: Mapping[str, Sequence[str]],
+    settings: Mapping[str, str],
+) -> None:
+    """Raise ValueError for the first thing asked that cannot be planned."""
+    _check_lists(datasets, targets, seeds, arms, target_cases, settings)
+    _check_vary(datasets, targets, vary)
+    _check_sources(group, datasets, arms)
+
+
+def _choose(what: str, values: Sequence[str], choices: Sequence[str]) -> None:
+    if not values:
+        raise ValueError(f"no {what} given; choose from {', '.join(choices)}")
+    for value in values:
+        if value not in choices:
+            raise ValueError(f"unknown {what} {value!r}; choose from {', '.join(choices)}")
+
+
+def _check_lists(
+    datasets: Sequence[str],
+    targets: Sequence[str],
+    seeds: Sequence[int],
+    arms: Sequence[str],
+    target_cases: Sequence[int | str],
+    settings: Mapping[str, str],
+) -> None:
+    _choose("arm", arms, list(ARMS))
+    _choose("target", targets, datasets)
+    if not seeds:
+        raise ValueError("no seed given; seeds are whole numbers from 0, such as 0,1,2,3,4")
+    for seed in seeds:
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise ValueError(
+                f"bad seed {seed!r}; seeds are whole numbers from 0, such as 0,1,2,3,4 (the seed is also the fold)"
+            )
+    if not target_cases:
+        raise ValueError("no target_cases given; write numbers of labelled patients and all, such as 5,10,all")
+    for cases in target_cases:
+        if cases != "all" and (isinstance(cases, bool) or not isinstance(cases, int) or cases < 2):
+            raise ValueError(
+                f"bad target_cases {cases!r}; write numbers from 2 (one is for validation) or all, such as 5,10,all"
+            )
+    for key in settings:
+        if key in RESERVED:
+            hint = "vary it instead, so that its runs keep apart" if key in KEYS else "the study sets it itself"
+            raise ValueError(f"--set must not set {key!r}: {hint}")
+
+
+def _check_vary(datasets: Sequence[str], targets: Sequence[str], vary: Mapping[str, Sequence[str]]) -> None:
+    _choose("key to vary", list(vary) or [KEYS[0]], KEYS)
+    for key, values in vary.items():
+        if not values or len(set(values)) < len(values):
+            raise ValueError(f"vary {key}: give one or more different values, not {', '.join(values) or 'none'}")
+    _choose("value of r", vary.get("r", ["1"]), ("0", "1"))
+    _choose("value of network", vary.get("network", NETWORKS), NETWORKS)
+    for value in vary.get("levels", ()):
+        if not re.fullmatch(r"\w+(\+\w+)*", value):
+            raise ValueError(f"bad levels {value!r}; join the names of the levels by +, such as down_3+down_4")
+    for value in vary.get("sources", ()):
+        _choose("source", value.split("+"), datasets)
+        for target in targets:
+            others = [name for name in datasets if name != target]
+            if target in value.split("+"):
+                raise ValueError(
+                    f"target {target!r} equals a source (vary sources={value}); its sources can be "
+                    f"{', '.join(others) or 'none: the group has no other dataset'}"
+                )
+
+
+def _check_sources(group: str, datasets: Sequence[str], arms: Sequence[str]) -> None:
+    needy = [arm for arm in arms if arm in NEED_SOURCES]
+    if needy and len(datasets) < 2:
+        others = ", ".join(arm for arm in ARMS if arm not in NEED_SOURCES)
+        raise ValueError(
+            f"arm {needy[0]!r} needs a source, and {group!r} has one dataset; add one or choose from {others}"
+        )

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write the report of a study: `python scripts/report.py --runs DIR --group cardiac --out DIR/report`."""
+
+import sys
+from pathlib import Path
+
+import fire
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # `common` is used from the checkout
+from common.report import write_report  # noqa: E402
+
+
+def report(runs: str, group: str, out: str, targets: str | tuple[str, ...] = ()) -> None:
+    """Tables, intervals, figures and index.html of the runs evaluated so far.
+
+    Args:
+        runs: the folder of runs, as given to study.py
+        group: the group of datasets, e.g. cardiac
+        out: the folder to write
+        targets: datasets to report, separated by commas; by default those that the group's joint teachers and
+            multi-head runs were evaluated on
+    """
+    # fire turns `--targets a,b` into a tuple and `--targets a` into a string
+    names = targets.split(",") if isinstance(targets, str) else list(targets)
+    try:
+        index = write_report(Path(runs), group, Path(out), targets=names)
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"report: {error}")
+    print(f"report: {index}")
+
+
+if __name__ == "__main__":
+    fire.Fire(report)

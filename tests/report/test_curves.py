@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+
+from common.report.curves import label_efficiency, learning_curves, mean_curve, scans_saved, style
+from common.report.efficiency import saved_rows
+from common.report.results import find_results
+
+
+def test_mean_over_the_seeds_that_reached_an_epoch():
+    long = {"epochs": [{"epoch": 0, "val": 0.2}, {"epoch": 1, "val": None}, {"epoch": 2, "val": 0.8}]}
+    short = {"epochs": [{"epoch": 0, "val": 0.4}]}
+    epochs, values = mean_curve([long, short])
+    assert epochs == [0, 2]
+    assert values == pytest.approx([0.3, 0.8])
+
+
+def test_learning_curves_have_a_panel_a_target_and_budget(study, runs):
+    figure = learning_curves(find_results(runs, "cardiac", None))
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles[:3] == ["acdc", "acdc, 10 labelled patients", "acdc, 5 labelled patients"]
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    assert list(lines) == ["alone (n=2)", "joint (n=2)", "distill (n=2)"]
+    assert lines["alone (n=2)"].get_ydata() == pytest.approx([0.3, 0.45])
+
+
+def test_label_efficiency_shows_mean_dice_at_each_budget(study, runs):
+    figure = label_efficiency(find_results(runs, "cardiac", None))
+    (axis,) = figure.axes  # sun has one budget only
+    assert axis.get_title() == "acdc"
+    line = axis.lines[0]
+    assert line.get_xdata() == pytest.approx([5, 10, 40])
+    assert line.get_ydata() == pytest.approx([0.3, 0.4, 0.7])
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["5", "10", "40"]
+
+
+def test_scans_saved_bars(study, runs):
+    figure = scans_saved(saved_rows(find_results(runs, "cardiac", None)))
+    (axis,) = figure.axes
+    assert [text.get_text() for text in axis.texts] == [">40", "7.1", "7.1"]
+    assert [bar.get_height() for bar in axis.patches] == pytest.approx([40, 50**0.5, 50**0.5])
+
+
+def test_no_data_no_figure(add_run, runs):
+    (add_run("student_acdc/alone/0", "acdc", [0.5]) / "history.json").unlink()
+    results = find_results(runs, "cardiac", ["acdc"])
+    assert learning_curves(results) is None
+    assert label_efficiency(results) is None
+    assert scans_saved([]) is None
+
+
+def test_an_arm_has_its_own_colour():
+    keys = [("alone", "", ()), ("distill", "", ()), ("joint", "", ()), ("unknown", "", ())]
+    assert len({style(key)["color"] for key in keys}) == 4
+    assert style(("distill", "", (("r", "0"),)))["linestyle"] == "--"

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+import statistics
+
+import pytest
+
+from common.report.results import find_results
+from common.report.table import printed, table_rows
+
+
+def row_of(rows, target, arm, cases="all"):
+    (row,) = [row for row in rows if (row["target"], row["arm"], row["cases"]) == (target, arm, cases)]
+    return row
+
+
+def test_known_numbers(study, runs):
+    rows = table_rows(find_results(runs, "cardiac", None))
+    alone = row_of(rows, "acdc", "alone")
+    # seed 0: (0.6 + 0.7) / 2, seed 1: (0.7 + 0.8) / 2; the empty truth is out
+    assert alone["dice_mean"] == pytest.approx(0.70)
+    assert alone["dice_sd"] == pytest.approx(statistics.stdev([0.65, 0.75]))
+    assert alone["hd95_mean"] == pytest.approx(30.0)
+    assert (alone["units"], alone["empty_truth"], alone["empty_prediction"], alone["seeds"]) == (4, 2, 0, 2)
+    assert (alone["training_seconds"], alone["parameters"], alone["labelled_patients"]) == (60, 1000, 40)
+    source = row_of(rows, "acdc", "source_only (sun)")
+    assert source["dice_mean"] == pytest.approx(0.05)
+    assert source["empty_prediction"] == 2
+    assert row_of(rows, "acdc", "distill")["parameters"] == 1234
+
+
+def test_group_mean_is_the_mean_over_targets_of_arms_that_all_have(study, runs):
+    study("student_acdc/pooled/0", "acdc", [0.5])
+    rows = table_rows(find_results(runs, "cardiac", None))
+    group = [row for row in rows if row["target"] == "group mean"]
+    assert [row["arm"] for row in group] == ["source_only", "alone", "joint", "distill"]
+    alone = row_of(rows, "group mean", "alone")
+    assert alone["dice_mean"] == pytest.approx((0.70 + 0.50) / 2)
+    assert alone["dice_sd"] == pytest.approx(statistics.stdev([0.55, 0.65]))
+    assert alone["units"] == 8
+    assert row_of(rows, "group mean", "source_only")["empty_prediction"] == 4
+
+
+def test_group_mean_has_no_hd_where_units_differ(add_run, runs):
+    add_run("student_a/alone/0", "a", [0.5], unit="mm")
+    add_run("student_b/alone/0", "b", [0.7], unit="px")
+    group = table_rows(find_results(runs, "g", ["a", "b"]))[-1]
+    assert group["dice_mean"] == pytest.approx(0.6)
+    assert group["hd95_mean"] is None
+
+
+def test_sources_are_averaged_before_targets(add_run, runs):
+    for owner, target, dice in (("b", "a", 0.2), ("c", "a", 0.4), ("a", "b", 0.9)):
+        add_run(f"teacher_{owner}/for_{target}/0", target, [dice])
+    group = table_rows(find_results(runs, "g", ["a", "b"]))[-1]
+    assert group["arm"] == "source_teacher"
+    assert group["dice_mean"] == pytest.approx((0.3 + 0.9) / 2)
+
+
+def test_one_seed_has_no_deviation_and_only_empty_truths_no_mean(add_run, runs):
+    add_run("student_a/alone/0", "a", [0.5])
+    add_run("student_a/pooled/0", "a", [None])
+    results = find_results(runs, "g", ["a"])
+    alone, pooled = table_rows(results)
+    assert (alone["dice_mean"], alone["dice_sd"]) == (0.5, None)
+    assert (pooled["dice_mean"], pooled["units"], pooled["empty_truth"]) == (None, 0, 1)
+    header, lines = printed([alone, pooled])["a"]
+    assert header[3:8] == ["IoU", "DSC", "recall", "precision", "HD95 (px)"]
+    assert lines[0][3] == "0.5000"
+    assert lines[1][3] == ""
+
+
+def test_printed_cells(study, runs):
+    header, lines = printed(table_rows(find_results(runs, "cardiac", None)))["acdc"]
+    alone = dict(zip(header, next(line for line in lines if line[0] == "alone"), strict=True))
+    assert alone["labelled patients"] == "all (40)"
+    assert alone["DSC"] == "0.7000 ± 0.0707"
+    assert alone["HD95 (px)"] == "30.00 ± 7.07"
+    assert alone["empty predictions"] == "0 of 4"
+    source = dict(zip(header, lines[0], strict=True))
+    assert (source["arm"], source["labelled patients"]) == ("source_only (sun)", "0")
+    few = [line[1] for line in lines if line[0] == "distill"]
+    assert few == ["all (40)", "10", "5"]
+
+
+def test_seeds_in_different_units_are_refused(add_run, runs):
+    add_run("student_a/alone/0", "a", [0.5], unit="mm")
+    add_run("student_a/alone/1", "a", [0.5], unit="px")
+    with pytest.raises(ValueError, match=r"HD95 of alone on a is in \['mm', 'px'\]"):
+        table_rows(find_results(runs, "g", ["a"]))

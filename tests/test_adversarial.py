@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from ignite.engine import Engine
+from monai.losses import DiceCELoss
+from torch import nn
+
+from common.adversarial import (
+    AdversarialLoss,
+    AdversarialOutput,
+    AdversarialTeacher,
+    AdversarialWeight,
+    DomainDiscriminator,
+    GradientReversal,
+    adversarial_weight,
+)
+from common.networks import MultiHead, UNet
+
+WIDTHS = (2, 3, 4, 5, 6, 2)
+
+
+def build(seed: int = 0, **options) -> AdversarialTeacher:
+    torch.manual_seed(seed)
+    return AdversarialTeacher(UNet(features=WIDTHS), **options).train()
+
+
+def multi_head() -> MultiHead:
+    torch.manual_seed(0)
+    return MultiHead(UNet(features=WIDTHS), {"a": 2, "b": 3}, "b")
+
+
+def batch(seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    image = torch.randn(6, 1, 32, 32, generator=torch.Generator().manual_seed(seed))
+    return image, (image > 0.5).long()
+
+
+def task() -> nn.Module:
+    return DiceCELoss(include_background=False, softmax=True, to_onehot_y=True)
+
+
+def test_reversal_is_the_identity_forward_and_the_negative_backward() -> None:
+    x = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(3, 4, dtype=torch.float64)
+    y = GradientReversal.apply(x)
+    assert torch.equal(y, x)
+    (y * weight).sum().backward()
+    assert torch.equal(x.grad, -weight)
+
+
+def test_discriminator_learns_and_the_encoder_unlearns() -> None:
+    """Of the plain domain loss's gradient the discriminator gets lambda times, the network minus lambda times."""
+    module, (image, _) = build(), batch()
+    loss = AdversarialLoss(task=lambda output, label: 0 * output.sum(), r=1)
+    loss.weight = 0.3
+    loss(module(image, 3), (torch.empty(0), torch.empty(0))).backward()
+    logits = module.discriminator(module.network.encode(image)[-1])
+    plain = F.binary_cross_entropy_with_logits(logits, torch.tensor([1.0, 1, 1, 0, 0, 0]))
+    head, body = list(module.discriminator.parameters()), list(module.network.down_4.parameters())
+    wanted = torch.autograd.grad(plain, head + body)
+    for i, (parameter, want) in enumerate(zip(head + body, wanted, strict=True)):
+        sign = 1 if i < len(head) else -1
+        torch.testing.assert_close(parameter.grad, sign * 0.3 * want, rtol=1e-3, atol=1e-7)
+    assert sum(p.grad.abs().sum() for p in body) > 0
+
+
+def test_discriminator_has_the_decided_form_and_leaves_the_random_state() -> None:
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    one, two, three = (DomainDiscriminator(6, seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(one.layers[0].weight, two.layers[0].weight)
+    assert not torch.equal(one.layers[0].weight, three.layers[0].weight)
+    level = torch.randn(2, 6, 3, 4, 2)
+    hidden = (level.mean((2, 3, 4)) @ one.layers[0].weight.T + one.layers[0].bias).clamp(min=0)
+    assert hidden.shape == (2, 256)
+    want = (hidden @ one.layers[2].weight.T + one.layers[2].bias)[:, 0]
+    torch.testing.assert_close(one(level), want)
+    torch.testing.assert_close(one(level.repeat(1, 1, 2, 2, 1)), want)
+
+
+def train(lambdas_enabled: bool, discriminator: bool, r: int = 1, corrupt: bool = False, network=None, **names) -> dict:
+    """Weights of the network after a few Adam steps under an ignite engine."""
+    torch.manual_seed(0)
+    module = AdversarialTeacher(network or UNet(features=WIDTHS), discriminator=discriminator, **names).train()
+    noise = torch.rand(1)  # anything drawn after construction is drawn alike
+    loss = AdversarialLoss(task=task(), r=r)
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-2)
+
+    def step(engine: Engine, seed: int) -> float:
+        image, label = batch(seed)
+        target_label = torch.full_like(label[3:], -77) if corrupt else label[3:]
+        optimizer.zero_grad()
+        value = loss(module(image + noise, 3), (label[:3], target_label))
+        value.backward()
+        optimizer.step()
+        return value.item()
+
+    engine = Engine(step)
+    AdversarialWeight(loss, enabled=lambdas_enabled).attach(engine)
+    engine.run([1, 2, 3, 4], max_epochs=2)
+    return {key: value.clone() for key, value in module.deployable.state_dict().items()}
+
+
+def equal(one: dict, two: dict) -> bool:
+    return all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_lambda_zero_is_joint_training_without_a_discriminator_bit_for_bit() -> None:
+    without = train(False, discriminator=False)
+    assert equal(train(False, discriminator=True), without)
+    assert not equal(train(True, discriminator=True), without)
+
+
+def test_with_r_zero_the_targets_labels_change_nothing() -> None:
+    assert equal(train(True, discriminator=True, r=0, corrupt=True), train(True, discriminator=True, r=0))
+    assert not equal(train(True, discriminator=True, r=0), train(True, discriminator=True, r=1))
+
+
+def test_one_network_decodes_both_domains_in_one_pass() -> None:
+    module, (image, _) = build(), batch()
+    module.eval()
+    output = module(image, 2)
+    assert isinstance(output, AdversarialOutput) and output.domain.shape == (6,)
+    torch.testing.assert_close(torch.cat([output.source, output.target]), module.network(image))
+    assert len(output.source) == 2
+    UNet(features=WIDTHS).load_state_dict(module.deployable.state_dict(), strict=True)
+    assert build(discriminator=False)(image, 2).domain is None
+
+
+def test_encode_runs_once_for_both_domains() -> None:
+    module, calls = build(), []
+    encode = module.network.encode
+    module.network.encode = lambda image: calls.append(len(image)) or encode(image)
+    module(batch()[0], 3)
+    assert calls == [6]
+
+
+def test_each_domain_has_its_own_decoder_of_a_multi_head_network() -> None:
+    network = multi_head()
+    module = AdversarialTeacher(network, source="a", target="b").eval()
+    image, _ = batch()
+    output = module(image, 2)
+    levels = network.encode(image)
+    torch.testing.assert_close(output.source, network.decode_head("a", [x[:2] for x in levels], image[:2]))
+    torch.testing.assert_close(output.target, network.decode_head("b", [x[2:] for x in levels], image[2:]))
+    assert output.source.shape[1] == 2 and output.target.shape[1] == 3
+
+
+def test_multi_head_with_r_zero_ignores_labels_and_keeps_every_parameter_in_the_graph() -> None:
+    names = {"source": "a", "target": "b"}
+    one = train(True, discriminator=True, r=0, network=multi_head(), **names)
+    assert equal(train(True, discriminator=True, r=0, network=multi_head(), corrupt=True, **names), one)
+    module = AdversarialTeacher(multi_head(), **names).train()
+    image, label = batch()
+    AdversarialLoss(task=task(), r=0)(module(image, 3), (label[:3], None)).backward()
+    assert all(parameter.grad is not None for parameter in module.parameters())
+
+
+def test_loss_is_the_printed_sum_and_logs_its_terms() -> None:
+    image, label = batch()
+    pred = build()(image, 2)
+    pred = pred._replace(domain=torch.tensor([2.0, -1, -3, 4, -5, -6]))
+    loss = AdversarialLoss(task=task(), r=1)
+    loss.weight = 0.3
+    signed = [-2.0, 1, -3, 4, -5, -6]  # log(1 + e^x) with the sign of being wrong
+    domain = sum(math.log1p(math.exp(x)) for x in signed) / 6
+    parts = task()(pred.source, label[:2]), task()(pred.target, label[2:])
+    assert loss(pred, (label[:2], label[2:])).item() == pytest.approx(
+        (parts[0] + parts[1]).item() + 0.3 * domain, rel=1e-5
+    )
+    logged = {name: value.item() for name, value in loss.terms.items()}
+    assert logged == pytest.approx(
+        {
+            "task_source": parts[0].item(), "task_target": parts[1].item(), "domain": domain, "domain_weight": 0.3,
+            "discriminator_accuracy": 4 / 6, "discriminator_chance": 4 / 6,
+        }
+    )  # fmt: skip
+    assert not any(value.requires_grad for value in loss.terms.values())
+    low = AdversarialLoss(task=task(), r=0)(pred._replace(source=pred.source.bfloat16()), (label[:2], None))
+    assert low.isfinite()
+
+
+def test_weight_follows_the_printed_schedule_and_resumes() -> None:
+    loss, seen = AdversarialLoss(task=task()), []
+    engine = Engine(lambda *_: seen.append(loss.weight))
+    AdversarialWeight(loss).attach(engine)
+    engine.run(range(5), max_epochs=4)
+    assert seen == pytest.approx([2 / (1 + math.exp(-10 * i / 20)) - 1 for i in range(20)])
+    assert seen[0] == 0 and adversarial_weight(0.53) > 0.99 > adversarial_weight(0.52)
+    resumed, again = [], AdversarialLoss(task=task())
+    engine = Engine(lambda *_: resumed.append(again.weight))
+    AdversarialWeight(again).attach(engine)
+    engine.load_state_dict({"epoch": 3, "max_epochs": 4, "epoch_length": 5})
+    engine.run(range(5))
+    assert resumed == seen[15:]
+
+
+def test_bad_options_are_refused() -> None:
+    with pytest.raises(ValueError, match="r: 2"):
+        AdversarialLoss(task=task(), r=2)
+    with pytest.raises(ValueError, match="set r: 0"):
+        pred = build()(batch()[0], 3)
+        AdversarialLoss(task=task(), r=1)(pred, (batch()[1][:3], None))
+    with pytest.raises(ValueError, match="both domains"):
+        build()(batch()[0], 6)
+    with pytest.raises(ValueError, match="none for any other"):
+        build(source="a", target="b")
+    with pytest.raises(ValueError, match="two different heads"):
+        AdversarialTeacher(multi_head())
+    with pytest.raises(ValueError, match="two different heads"):
+        AdversarialTeacher(multi_head(), source="a", target="a")
+    with pytest.raises(ValueError, match="heads \\(a, b\\)"):
+        AdversarialTeacher(multi_head(), source="a", target="c")
