@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import json
 from collections.abc import Mapping, Sequence
@@ -141,19 +142,20 @@ def _same(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> None:
 def _live_config() -> dict[str, Any]:
     """The configuration being run, overrides included, after a check of its top-level keys.
 
-    MONAI hands expressions the parsed values only and takes any override silently, so the parser is found among the callers; the
-    known keys are those of the bundle's own files and of the shared overlays.
+    MONAI hands expressions the parsed values only and takes any override silently, so the parser is found among the callers. Known
+    are the keys of the bundle's own files, of the overlays and of all recipes (one study's settings go to every stage).
     """
     parsers = [f.frame.f_locals.get("self") for f in inspect.stack(context=0)]
     parser = next((p for p in reversed(parsers) if isinstance(p, ConfigParser)), None)
     if parser is None:
         raise RuntimeError("start_run is called by a bundle's `initialize`, under monai.bundle.run.")
     config = {key: value for key, value in parser.get().items() if key != "_meta_"}
-    files = [*(Path(config["bundle_root"]) / "configs").glob("*.yaml"), *Path("bundles").glob("multi_gpu*.yaml")]
+    recipes = Path(__file__).with_name("recipes").glob("*.yaml")
+    files = [*(Path(config["bundle_root"]) / "configs").glob("*.yaml"), *Path("bundles").glob("multi_gpu*.yaml"), *recipes]
     known = {key for file in files for key in yaml.safe_load(file.read_text())}
-    unknown = sorted(set(config) - known)
-    if files and unknown:
-        raise ValueError(f"unknown configuration key {', '.join(unknown)}; is it misspelt? Known: {', '.join(sorted(known))}.")
+    for key in sorted(set(config) - known):
+        close = difflib.get_close_matches(key, known, n=1)
+        raise ValueError(f"unknown configuration key {key!r}{f'; did you mean {close[0]!r}?' if close else '.'}")
     return config
 
 

@@ -118,7 +118,9 @@ class _Planner:
         variant = base + suffix + (f"_cases={cell.cases}" if cell.cases else "")
         run_id = f"{bundle}/{variant}/{cell.seed}"
         overrides = {"data_dir": self.data, "runs_dir": self.runs, "seed": str(cell.seed), "variant": variant}
-        overrides |= {**(flags or {}), **cell.flags("network")}
+        overrides |= flags or {}
+        if "network" in cell.vary and not bundle.startswith("joint_teacher_"):  # a joint teacher is what its teachers are
+            overrides |= {"architecture": cell.vary["network"]}
         overrides |= {"target_cases": str(cell.cases)} if cell.cases else {}
         overrides |= self.settings
         return self.add(
@@ -172,11 +174,10 @@ class _Planner:
         )
 
     def multi_head(self, cell: _Cell) -> Job:
-        """One run serves every target, unless the labels of one target are cut."""
+        """A run a target: its head is the one validated and tested, so that model selection is the baseline's own."""
         others = [name for name in self.datasets if name != cell.target]
-        flags = {"target": cell.target, "sources": _list(others)} if cell.cases else {}
-        base = f"for_{cell.target}" if cell.cases else "alone"
-        return self.trained(cell, self.train(cell, f"multi_head_{self.group}", base, flags=flags))
+        flags = {"target": cell.target, "sources": _list(others)}
+        return self.trained(cell, self.train(cell, f"multi_head_{self.group}", f"for_{cell.target}", flags=flags))
 
     def source_only(self, cell: _Cell) -> list[Job]:
         """The sources' own baselines: they read no label of the target, so a label budget does not touch them."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""BrainMetShare: brain metastases in multi-sequence MR (105 cases with masks); T1 after gadolinium by default.
+"""BrainMetShare: brain metastases in multi-sequence MR (105 cases with masks); FLAIR by default.
 
 Two releases exist: NIfTI files (version 3, `train/Mets_XXX/t1_gd.nii.gz`), which `cases` reads, and the earlier one of
 PNG slices (`mets_stanford_releaseMask_train/Mets_XXX/{0,1,2,3,seg}/N.png`), which `convert` turns into the first:
@@ -24,10 +24,10 @@ PNG_SPACING = (0.94, 0.94, 1.0)  # mm, as published; the PNG files do not hold i
 _FIX = "Register at https://aimi.stanford.edu/brainmetshare and unpack the release there."
 
 
-def cases(root: str | Path, *, sequence: str = "t1_gd") -> list[Item]:
+def cases(root: str | Path, *, sequence: str = "flair") -> list[Item]:
     """List one `sequence` of every case of `train/`; the cases of `test/` have no masks and are left out.
 
-    Decision: `t1_gd`, on which metastases were annotated and show best; paper 000 says it used `flair`.
+    `flair` is what paper 000 used; metastases were annotated on `t1_gd`, where they show best.
     """
     if sequence not in SEQUENCES:
         raise ValueError(f"brainmetshare: unknown sequence {sequence!r}; choose one of {', '.join(SEQUENCES)}")

@@ -80,6 +80,10 @@ class FeatureNet(nn.Module):
         self.whole = False
         return self
 
+    def decoder_state(self) -> dict[str, Tensor]:
+        """State dict of the decoder alone, with the keys of `decoder_only().state_dict()`."""
+        return {k: v for k, v in self.state_dict().items() if k.split(".")[0] not in self.encoder_children}
+
     def with_outputs(self, out_channels: int) -> FeatureNet:
         """A new network of this architecture, freshly initialised, with another number of output channels."""
         spec = self.spec | {"out_channels": out_channels}

@@ -10,24 +10,26 @@ import torch.nn.functional as F
 from monai.networks.layers import Conv, Norm
 from torch import Tensor, nn
 
-MIN_HEAD_WIDTH = 8
+MIN_HEAD_WIDTH = 8  # channels
 
 
 class CrossAttentionFusion(nn.Module):
-    """The target teacher's map attends to each source teacher's; both are joined and refined (paper 000, section 3.2).
+    """The target teacher's map attends to each source teacher's; both are joined and refined (stage 2, section 3.2).
 
     `x = W [t ; a_1 ; ... ; a_n]` (1x1 convolution of the concatenation), `y = x + body(x)` (two 3x3 convolutions with
     batch norm), `a_k = softmax(q(t) k(s_k)^T / sqrt(d)) v(s_k)` with several heads over the tokens of one image.
     `forward(target, sources)`: target `(B, channels, *grid)`, source k `(B, source_channels[k], *its own grid)`;
-    returns the target's shape. `channels` need not be a multiple of `heads`: the attention's width is rounded up.
+    returns the target's shape. There are at most `heads` heads, fewer where they would be under 8 channels wide (slow,
+    and too narrow to compare anything); `channels` need not be their multiple, the attention's width is rounded up.
     Raises ValueError without sources or for sizes below 1.
 
-    Decision: keys and values are means over at most `tokens` cells a side (half of it in 3-D: 16x16, 8x8x8), and
-    queries over at most twice as many (32x32, 16x16x16); the attended map is brought back to the grid linearly. The
-    cost is then linear in pixels; attended maps carry context, pixels stay with the target's map. A linear resize and a
-    1x1 convolution commute, so the sources' part of W runs on the small grid and the concatenation is never built.
-    Decision: at initialisation y = t, that is W is the identity on t and 0 on the sources, and the last norm's weight
-    is 0 (as in ControlNet, Zhang et al. 2023). A head warm-started from the target teacher then starts as good as it.
+    Decision: queries, keys and values are means over cells, at most `tokens` cells a side (half of it in 3-D: 16x16,
+    8x8x8), and the attended map is brought back to the grid linearly, so that the cost is linear in pixels: attention
+    adds context, detail stays with the target's map. Queries at every pixel cost more than the whole student's step.
+    A linear resize and a 1x1 convolution commute, so the sources' part of W runs on the small grid, and the
+    concatenation is never built.
+    Decision: at initialisation y = t: W is the identity on t and 0 on the sources, and the last norm's weight is 0
+    (as in ControlNet, Zhang et al. 2023), so a decoder warm-started from the target teacher starts as good as it.
     """
 
     def __init__(
@@ -48,17 +50,18 @@ class CrossAttentionFusion(nn.Module):
         norm = Norm["batch", spatial_dims]
         self.join_target = conv(channels, channels, 1)
         self.join_sources = conv(width * len(source_channels), channels, 1, bias=False)
+        last_norm = norm(channels)
         self.body = nn.Sequential(
             conv(channels, channels, 3, padding=1, bias=False),
             norm(channels),
             nn.ReLU(inplace=True),
             conv(channels, channels, 3, padding=1, bias=False),
-            norm(channels),
+            last_norm,
         )
         nn.init.dirac_(self.join_target.weight)
         nn.init.zeros_(self.join_target.bias)
         nn.init.zeros_(self.join_sources.weight)
-        nn.init.zeros_(self.body[-1].weight)
+        nn.init.zeros_(last_norm.weight)
 
     def forward(self, target: Tensor, sources: list[Tensor]) -> Tensor:
         query = pool_to(target, self.cells)

@@ -14,16 +14,18 @@ from .fusion import CrossAttentionFusion
 
 
 class JointTeacher(FeatureNet):
-    """A FeatureNet whose `encode` fuses what several teachers encode, and whose decoder is new (paper 000, section 3.2).
+    """A FeatureNet whose `encode` fuses what several teachers encode, and whose decoder is new.
 
-    `teachers[0]` is the target teacher: its levels (names, widths, strides) are the joint teacher's, and the decoder is
-    of its architecture, freshly initialised. The others are the sources. The teachers' encoders are copied; the
-    copies are frozen: no gradient, eval mode even under `train()`, so their batch-norm statistics stay too. The
-    teachers' decoders are never run and not part of the state dict.
+    Stage 2 of multi-dataset cross-domain distillation, section 3.2. `teachers[0]` is the target teacher, the others
+    are the sources. Levels (names, widths, strides) and the decoder's architecture are the target teacher's; the
+    decoder is freshly initialised. With `warm_start` (ours, not the paper's) it is a copy of the target teacher's:
+    until the first step the output in eval mode is then exactly that teacher's. The encoders are copies, frozen: no
+    gradient, eval mode even under `train()`, so their batch-norm statistics stay too. The teachers' decoders are
+    never run and not part of the state dict.
 
-    At each level named in `levels` (None: all) the target's map attends to those of the sources that have a level of the
-    same stride, see `CrossAttentionFusion` for `heads` and `tokens`; bottlenecks always pair with one another. A level
-    that is not fused, or that no source has, passes the target's map through.
+    At each level named in `levels` (None: all) the target's map attends to those of the sources that have a level of
+    the same stride, see `CrossAttentionFusion` for `heads` and `tokens`; bottlenecks always pair with one another. A
+    level that is not named, or that no source has, passes the target's map through.
     Raises ValueError for fewer than two teachers, teachers of other dimensions or input channels, unknown level
     names, or if nothing is left to fuse.
     """
@@ -38,10 +40,13 @@ class JointTeacher(FeatureNet):
         levels: Sequence[str] | None = None,
         heads: int = 4,
         tokens: int = 16,
+        warm_start: bool = False,
     ) -> None:
         super().__init__()
         if len(teachers) < 2:
-            raise ValueError(f"teachers: {len(teachers)}; give the target teacher first, then at least one source teacher")
+            raise ValueError(
+                f"teachers: {len(teachers)}; give the target teacher first, then at least one source teacher"
+            )
         target, *sources = teachers
         for k, source in enumerate(sources, start=1):
             if (source.spatial_dims, source.in_channels) != (target.spatial_dims, target.in_channels):
@@ -72,6 +77,14 @@ class JointTeacher(FeatureNet):
             widths = [teachers[k].level_specs[j].channels for k, j in partners]
             self.fusions.append(CrossAttentionFusion(self.spatial_dims, channels, widths, heads=heads, tokens=tokens))
         self.decoder = target.with_outputs(out_channels).decoder_only()
+        if warm_start:
+            try:
+                self.decoder.load_state_dict(target.decoder_state())
+            except RuntimeError as error:
+                raise ValueError(
+                    f"warm_start: the target teacher's decoder does not fit one of {out_channels} output channels "
+                    f"({str(error).splitlines()[-1].strip()}); set warm_start: false"
+                ) from error
 
     def train(self, mode: bool = True) -> JointTeacher:
         super().train(mode)
@@ -83,7 +96,7 @@ class JointTeacher(FeatureNet):
         maps: list[list[Tensor]] = []
         with torch.no_grad():
             for teacher in self.teachers:
-                maps.append(teacher.encode(image))
+                maps.append(teacher.encode(image))  # type: ignore[operator]
         joint = list(maps[0])
         for n, fusion in enumerate(self.fusions):
             sources: list[Tensor] = []
@@ -121,7 +134,7 @@ def fusion_plan(
             plan.append((i, partners))
     if not plan:
         raise ValueError(
-            f"levels: {chosen} leave nothing to fuse, no source has a level of their strides; the target teacher's levels "
-            f"are {', '.join(names)}"
+            f"levels: {chosen} leave nothing to fuse, no source has a level of their strides; the target "
+            f"teacher's levels are {', '.join(names)}"
         )
     return plan

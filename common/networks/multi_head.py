@@ -52,8 +52,12 @@ class MultiHead(FeatureNet):
         # A loop, because TorchScript indexes a ModuleDict by literals only.
         for key, decoder in self.decoders.items():
             if key == name:
-                return decoder.decode(levels, image)
+                return decoder.decode(levels, image)  # type: ignore[operator]
         raise ValueError(f"no head {name}")
+
+    def decoder_state(self) -> dict[str, Tensor]:
+        """State dict of the target's decoder."""
+        return self.decoders[self.target].state_dict()
 
     def with_outputs(self, out_channels: int) -> FeatureNet:
         """A new network of the shared architecture with one head, freshly initialised."""

@@ -14,7 +14,7 @@ from .feature_net import FeatureNet, LevelSpec
 
 
 class UNet(FeatureNet, BasicUNet):
-    """The textbook UNet (Ronneberger et al. 2015; batch norm and ReLU as in paper 000), in 2-D or 3-D.
+    """The textbook UNet (Ronneberger et al. 2015; with batch norm), in 2-D or 3-D.
 
     It is `monai.networks.nets.BasicUNet(act=("relu", {"inplace": True}), norm="batch")` with the same state-dict keys,
     so that its weights run there without this code. Levels conv_0, down_1 .. down_4 have strides 1, 2, 4, 8, 16.
@@ -45,9 +45,7 @@ class UNet(FeatureNet, BasicUNet):
         )
         self.spatial_dims = spatial_dims
         self.in_channels = in_channels
-        self.level_specs = tuple(
-            LevelSpec(name, features[i], 2**i) for i, name in enumerate(self.encoder_children)
-        )
+        self.level_specs = tuple(LevelSpec(name, features[i], 2**i) for i, name in enumerate(self.encoder_children))
         self.spec = {
             "_target_": f"{__package__}.UNet",
             "spatial_dims": spatial_dims,

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .efficiency import Row, curves
+from .efficiency import Curve, Row, curves
 from .results import ALL, ORDER, Key, Result, budget_order, label, order
 
 
@@ -57,22 +57,28 @@ def learning_curves(results: Sequence[Result]) -> Figure | None:
         axis.set(title=title, xlabel="epoch", ylabel="validation metric")
         if part:
             axis.legend(fontsize=7)
+        else:
+            axis.set_axis_off()
     return figure
 
 
 def label_efficiency(results: Sequence[Result]) -> Figure | None:
-    """Dice against labelled patients, mean and standard deviation over seeds; None with one label budget."""
+    """Dice against labelled patients, mean and standard deviation over the seeds that all budgets of an arm have.
+
+    None with one label budget.
+    """
     found = {
         target: several
         for target, arms in sorted(curves(results).items())
-        if (several := {key: budgets for key, budgets in arms.items() if len(budgets) > 1})
+        if (several := {key: budgets for key, budgets in arms.items() if len(budgets) > 1 and _common(budgets)})
     }
     if not found:
         return None
     figure, axes = grid(1, len(found), width=6, height=4.5)
     for axis, (target, arms) in zip(axes[0], found.items(), strict=True):
         for key in sorted(arms, key=order):
-            points = [np.array(list(seeds.values())) for seeds in arms[key].values()]
+            seeds = _common(arms[key])
+            points = [np.array([of_seed[seed] for seed in seeds]) for of_seed in arms[key].values()]
             points.sort(key=lambda p: p[:, 0].mean())
             x, y = np.array([p.mean(0) for p in points]).T
             spread = [p[:, 1].std(ddof=min(1, len(p) - 1)) for p in points]
@@ -81,6 +87,10 @@ def label_efficiency(results: Sequence[Result]) -> Figure | None:
         axis.set(title=target, xlabel="labelled target patients", ylabel="DSC")
         axis.legend(fontsize=7)
     return figure
+
+
+def _common(curve: Curve) -> list[str]:
+    return sorted(set.intersection(*[set(of_seed) for of_seed in curve.values()]))
 
 
 def _log_ticks(axis: Axes, ticks: Sequence[int]) -> None:

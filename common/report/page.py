@@ -22,7 +22,7 @@ FIGURES = {
     "learning_curves": "Validation metric an epoch, mean over seeds (n = number of seeds).",
     "panels": "Test slices: the worst, the median and the best by the student's Dice; above each prediction its Dice.",
     "tsne": "t-SNE of bottleneck pixels of test slices, coloured by class. Distances between clusters mean nothing.",
-    "label_efficiency": "Dice against labelled target patients (training and validation), mean and sd over seeds.",
+    "label_efficiency": "Dice against labelled target patients; mean and sd over the seeds that all budgets have.",
     "scans_saved": "Labelled patients that the baseline needs for the Dice of each student. Open bars are bounds.",
 }
 NOTES = {

@@ -31,7 +31,7 @@ class Result:
     seed: str
     metrics: dict[str, Any]
     history: dict[str, Any] | None
-    folds: dict[str, list[str]] | None
+    folds: dict[str, Any] | None
 
     @property
     def key(self) -> Key:
@@ -46,7 +46,9 @@ class Result:
         """Labelled target patients that training and validation saw."""
         if self.folds is None:
             return None if self.budget == ALL else int(self.budget)
-        return sum(case.startswith(f"{self.target}/") for case in self.folds["train"] + self.folds["val"])
+        splits = [self.folds, *self.folds.get("datasets", {}).values()]  # the run's own dataset, then each it read
+        cases = {case for split in splits for case in split["train"] + split["val"]}
+        return sum(case.startswith(f"{self.target}/") for case in cases)
 
 
 def label(key: Key) -> str:

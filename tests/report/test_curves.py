@@ -33,6 +33,12 @@ def test_label_efficiency_shows_mean_dice_at_each_budget(study, runs):
     assert [tick.get_text() for tick in axis.get_xticklabels()] == ["5", "10", "40"]
 
 
+def test_label_efficiency_is_on_the_seeds_of_all_budgets(study, runs):
+    study("student_acdc/alone/2", "acdc", [0.0, 0.0], train=["acdc/p0"])  # only at the full budget
+    (axis,) = label_efficiency(find_results(runs, "cardiac", None)).axes
+    assert axis.lines[0].get_ydata() == pytest.approx([0.3, 0.4, 0.7])
+
+
 def test_scans_saved_bars(study, runs):
     figure = scans_saved(saved_rows(find_results(runs, "cardiac", None)))
     (axis,) = figure.axes

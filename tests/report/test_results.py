@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import json
+
 import pytest
 
 from common.report.results import baseline_for, find_results, label, name_arm, parse_variant
@@ -59,6 +61,16 @@ def test_equal_volume_is_an_arm(add_run, runs):
     add_run("student_acdc/distill_equal_volume=2_r=0/0", "acdc", [0.5])
     found = find_results(runs, "cardiac", None)
     assert [label(r.key) for r in found] == ["equal_volume", "distill_equal_volume, r=0"]
+
+
+def test_labelled_patients_of_a_run_over_several_datasets(add_run, runs):
+    path = add_run("multi_head_cardiac/alone/0", "sun", [0.5])
+    acdc, sun = (
+        {"train": [f"{name}/{i}" for i in range(n)], "val": [f"{name}/v"]} for name, n in (("acdc", 7), ("sun", 3))
+    )
+    (path / "folds.json").write_text(json.dumps(acdc | {"datasets": {"acdc": acdc, "sun": sun}}))
+    (result,) = find_results(runs, "cardiac", None)
+    assert result.labelled() == 4
 
 
 def test_other_groups_and_other_targets_are_left_out(add_run, runs):

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import importlib.util
 import json
 import subprocess
 import sys
@@ -6,13 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-
-
-def report(*flags, cwd):
-    """As a user types it, from any folder."""
-    command = [sys.executable, str(ROOT / "scripts" / "report.py"), *flags]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+SCRIPT = Path(__file__).parents[2] / "scripts" / "report.py"
 
 
 @pytest.fixture
@@ -27,12 +22,20 @@ def runs(tmp_path):
 
 
 def test_command_line(runs, tmp_path):
+    """As a user types it, from any folder."""
     flags = ["--runs", "runs", "--group", "cardiac", "--out", "runs/report", "--targets", "acdc,sun"]
-    done = report(*flags, cwd=tmp_path)
+    command = [sys.executable, str(SCRIPT), *flags]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "report: runs/report/index.html\n"
     assert "0.7500" in (runs / "report" / "table.md").read_text()
-    failed = report("--runs", "nowhere", "--group", "cardiac", "--out", "x", cwd=tmp_path)
-    assert failed.returncode == 1
-    assert failed.stderr.endswith("report: --runs nowhere: no such folder; it is what study.py was given as --runs\n")
+
+
+def test_nothing_to_report_is_one_line_and_exit_code_1(tmp_path):
+    spec = importlib.util.spec_from_file_location("report_script", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with pytest.raises(SystemExit) as stopped:
+        module.report("nowhere", "cardiac", str(tmp_path / "x"), "acdc")
+    assert stopped.value.code == "report: --runs nowhere: no such folder; it is what study.py was given as --runs"
     assert not (tmp_path / "x").exists()
