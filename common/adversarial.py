@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
+from .data.fold import FoldData
 from .networks import FeatureNet, MultiHead
 
 
@@ -185,3 +186,14 @@ def adversarial_weight(rho: float) -> float:
 def full_epoch(max_epochs: int) -> int:
     """First epoch, from 0, that begins with lambda at or above 0.99; models are compared from here on."""
     return math.ceil(math.log(199) / 10 * max_epochs)
+
+
+def one_or_own_heads(network: FeatureNet, data: FoldData, *, target: str) -> FeatureNet:
+    """The network itself where all datasets have the same classes, else a MultiHead of it with a decoder a dataset.
+
+    `target` is the dataset whose head the plain `forward` uses.
+    """
+    facts = {name: entry.facts for name, entry in data.items()}
+    if len({tuple(f.classes) for f in facts.values()}) == 1:
+        return network
+    return MultiHead(network, {name: f.out_channels for name, f in facts.items()}, target)

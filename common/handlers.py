@@ -20,7 +20,7 @@ __all__ = ["RunKeeper", "TeacherFloor", "save_atomic"]
 
 
 def save_atomic(value: Any, path: Path) -> None:
-    """`torch.save`, or JSON for a `.json`, put in place by `os.replace`; what was there stays whole if saving fails.
+    """`torch.save`, or text for a str, or JSON for a `.json`, put in place by `os.replace`; what was there stays whole if saving fails.
 
     Raises:
         OSError: the disk is full or the folder is not writable; names the file.
@@ -29,7 +29,9 @@ def save_atomic(value: Any, path: Path) -> None:
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with scratch.open("wb") as file:
-            if path.suffix == ".json":
+            if isinstance(value, str):
+                file.write(value.encode())
+            elif path.suffix == ".json":
                 file.write(json.dumps(value, indent=1).encode())
             else:
                 torch.save(value, file)

@@ -24,7 +24,7 @@ from .data.store import SliceStore
 from .handlers import save_atomic
 from .networks import FeatureNet, JointTeacher
 
-__all__ = ["from_run", "from_runs", "joint_from_runs", "start_run", "test_items", "test_slices", "validation_score"]
+__all__ = ["from_run", "from_runs", "joint_from_runs", "live_config", "start_run", "test_items", "test_slices", "validation_score"]
 
 # Keys that may change between the start and the resume of a run without changing its result.
 FREE = ("data_dir", "store_dir", "runs_dir", "device", "teacher_floor", "max_epochs")
@@ -63,11 +63,11 @@ def from_run(run_dir: str | Path, *, head: str | None = None) -> FeatureNet:
     return network.eval()
 
 
-def from_runs(run_dirs: Sequence[str]) -> list[FeatureNet]:
+def from_runs(run_dirs: Sequence[str], *, head: str | None = None) -> list[FeatureNet]:
     """`from_run` of each, in order."""
     if not run_dirs:
         raise ValueError("no teacher runs are given; set `teachers`, e.g. --teachers \"['runs/teacher_lits/alone/0']\".")
-    return [from_run(run) for run in run_dirs]
+    return [from_run(run, head=head) for run in run_dirs]
 
 
 def joint_from_runs(
@@ -117,7 +117,7 @@ def start_run(run_dir: str, *, network: nn.Module, data: FoldData) -> None:
             begun with another configuration or other folds; names the key.
     """
     run = Path(run_dir)
-    config = _live_config()
+    config = live_config()
     splits = {name: entry.split._asdict() for name, entry in data.items()}
     target = next(iter(splits.values()))
     spec = json.loads(json.dumps(network.spec))
@@ -139,7 +139,7 @@ def _same(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> None:
             )
 
 
-def _live_config() -> dict[str, Any]:
+def live_config() -> dict[str, Any]:
     """The configuration being run, overrides included, after a check of its top-level keys.
 
     MONAI hands expressions the parsed values only and takes any override silently, so the parser is found among the callers. Known
@@ -148,7 +148,7 @@ def _live_config() -> dict[str, Any]:
     parsers = [f.frame.f_locals.get("self") for f in inspect.stack(context=0)]
     parser = next((p for p in reversed(parsers) if isinstance(p, ConfigParser)), None)
     if parser is None:
-        raise RuntimeError("start_run is called by a bundle's `initialize`, under monai.bundle.run.")
+        raise RuntimeError("live_config is called by a bundle's `initialize`, under monai.bundle.run.")
     config = {key: value for key, value in parser.get().items() if key != "_meta_"}
     recipes = Path(__file__).with_name("recipes").glob("*.yaml")
     files = [*(Path(config["bundle_root"]) / "configs").glob("*.yaml"), *Path("bundles").glob("multi_gpu*.yaml"), *recipes]

@@ -117,7 +117,8 @@ class TokenAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.reduce(x)
-        tokens = self.transformer(x.flatten(2).transpose(1, 2))
+        # Contiguous: torch.compile's inductor mistakes the layers' inference kernel on a transposed map.
+        tokens = self.transformer(x.flatten(2).transpose(1, 2).contiguous())
         return self.smooth(tokens.transpose(1, 2).reshape(x.shape))
 
 

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Your own data in ten minutes: check the tables, measure what the facts need, write the group's bundles.
+
+    python scripts/new_group.py heart --task segmentation --dataset ours=data/ours/index.csv --dataset theirs=data/theirs/index.csv \\
+        --classes lv=ours:3/theirs:1
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import fire
+import numpy as np
+import yaml
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from common.bundle_files import PRESETS, write_group
+from common.data.table import cases
+from common.data.transforms import LoadItemd
+from common.handlers import save_atomic
+
+HU_FLOOR = -500  # under it an intensity is air in Hounsfield units
+
+
+def new_group(
+    name: str,
+    *,
+    task: str,
+    dataset: Sequence[str],
+    classes: str | None = None,
+    preset: str = "paper",
+    window: Sequence[float] | None = None,
+    percentiles: Sequence[float] = (1, 99),
+    orientation: str | None = None,
+    slice_axis: int = 2,
+    out: str = "bundles",
+    force: bool = False,
+) -> None:
+    """Write `<out>/<name>.yaml` and the group's bundles: teachers, students, joint teacher, multi-head.
+
+    Args:
+        name: the group; letters, digits, underscores.
+        task: segmentation.
+        dataset: `NAME=DIR/index.csv`, a table (see docs/add_a_dataset.md), or `NAME=common.data.MODULE`, a dataset with a file of
+            its own; give one a dataset, at least two.
+        classes: what is segmented, for tables: `lv=3` (raw mask value), `lesion=1+2` (several values are one class),
+            `lv=ours:3/theirs:1` (values differ by dataset); several classes comma-separated.
+        preset: `paper` (published sizes, GPU), `small` (two CPU cores, hours) or `demo` (minutes).
+        window: lowest and highest intensity, for CT in Hounsfield units.
+        percentiles: percentiles of an image that become 0 and 1, where there is no window.
+        orientation: axis codes (RAS) that volumes are brought to; left out, each file keeps its axes.
+        slice_axis: the axis along which volumes are cut into slices.
+        out: folder of the bundles.
+        force: overwrite an existing group.
+    """
+    group_file = Path(out) / f"{name}.yaml"
+    if task != "segmentation":
+        raise ValueError(f"--task {task} is unknown; it can be segmentation.")
+    if not name.isidentifier():
+        raise ValueError(f"group name {name!r}: use letters, digits and underscores.")
+    if preset not in PRESETS:
+        raise ValueError(f"--preset {preset} is unknown; choose {' or '.join(PRESETS)}.")
+    if group_file.exists() and not force:
+        raise ValueError(f"{group_file} exists; choose another name, or give --force to write the group again.")
+    places = _places(dataset)
+    entries: dict[str, Any] = {}
+    measured: dict[str, dict[str, Any]] = {}
+    for key, place in places.items():
+        if place.startswith("common."):
+            entries[key] = {"module": place}
+        else:
+            measured[key] = measure(key, Path(place))
+    chosen = _classes(classes, {key: m["values"] for key, m in measured.items()})
+    for key, found in measured.items():
+        scale = _intensity(key, found, window, percentiles)
+        geometry = {"dims": found["dims"], "spacing_known": found["spacing_known"]}
+        if found["dims"] == 3:
+            geometry |= {"orientation": orientation, "slice_axis": slice_axis}
+        entries[key] = {"classes": chosen[key], "label_values": found["values"], **scale, **geometry}
+    group = {"group": name, "task": task, "preset": preset, "datasets": {key: entries[key] for key in places}}
+    head = f"# The group {name}: its datasets and their facts. Written by scripts/new_group.py.\n"
+    save_atomic(head + yaml.safe_dump(group, sort_keys=False, default_flow_style=None), group_file)
+    for path in write_group(group_file):
+        print(path)
+    print(f"wrote {group_file}; each dataset is expected in DATA/<name>. Next:")
+    print(f"  python scripts/study.py --group {name} --targets {next(iter(places))} --seeds 0 --arms alone,distill --data DATA --runs runs")
+
+
+def _places(dataset: Sequence[str]) -> dict[str, str]:
+    places: dict[str, str] = {}
+    for text in [dataset] if isinstance(dataset, str) else dataset:
+        key, found, place = text.partition("=")
+        if not found or not key.isidentifier():
+            raise ValueError(f"--dataset {text}: write NAME=DIR/index.csv, the name of letters, digits and underscores.")
+        if key in places:
+            raise ValueError(f"--dataset {key} is given twice; a source must differ from the target.")
+        if place.endswith(".csv") and Path(place).name != "index.csv":
+            raise ValueError(f"--dataset {text}: the table must be named index.csv, in the dataset's folder.")
+        places[key] = place
+    if len(places) < 2:
+        raise ValueError("give at least two --dataset, the target and a source.")
+    return places
+
+
+def measure(name: str, table: Path) -> dict[str, Any]:
+    """Read every row of a table once: dimensions, sizes, intensity range, label values, whether spacing is known.
+
+    Raises:
+        ValueError, FileNotFoundError: the table or a file of it cannot be used; names it.
+    """
+    root = table.parent if table.suffix == ".csv" else table
+    items = cases(root, name)
+    dims = 2 if str(items[0]["image"]).lower().endswith((".png", ".jpg", ".jpeg", ".bmp", ".tif")) else 3
+    load = LoadItemd(["image", "label"], dims=dims)
+    values: set[int] = set()
+    low, high, sizes, labelled = np.inf, -np.inf, [], 0
+    for item in tqdm(items, desc=f"reading {name}", unit="image"):
+        data = load(dict(item))
+        low, high = min(low, float(data["image"].min())), max(high, float(data["image"].max()))
+        sizes.append(data["image"].shape[1:])
+        if "label" in data:
+            labelled += 1
+            found = np.unique(np.asarray(data["label"]))
+            if not np.array_equal(found, np.round(found)):
+                raise ValueError(f"{item['label']} holds values that are no whole numbers; a mask holds class values.")
+            values |= {int(v) for v in found}
+    if not labelled:
+        raise ValueError(f"{table} has no masks at all; fill the mask column of the labelled images.")
+    print(
+        f"{name}: {len({i['case'] for i in items})} cases, {len(items)} images ({labelled} with masks), sizes {_range(sizes)},"
+        f" intensities {low:g} to {high:g}, label values {sorted(values)}"
+    )
+    spacing = dims == 3 and not isinstance(items[0]["image"], list) or any("spacing" in item for item in items)
+    return {"dims": dims, "low": low, "high": high, "values": sorted(values), "spacing_known": bool(spacing)}
+
+
+def _range(sizes: list[Any]) -> str:
+    lowest, highest = np.min(sizes, axis=0), np.max(sizes, axis=0)
+    return " x ".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(lowest, highest, strict=True))
+
+
+def _intensity(name: str, found: dict[str, Any], window: Sequence[float] | None, percentiles: Sequence[float]) -> dict[str, Any]:
+    if window is not None:
+        return {"window": [float(v) for v in window]}
+    if found["low"] < HU_FLOOR:
+        raise ValueError(
+            f"dataset {name} has intensities from {found['low']:g} to {found['high']:g}: is it CT in Hounsfield units? Then give the"
+            " window of the organ, e.g. --window=-100,250; if it is not, give --window with the range to use."
+        )
+    return {"percentiles": [float(v) for v in percentiles]}
+
+
+def _classes(text: str | None, values: dict[str, list[int]]) -> dict[str, dict[str, list[int]]]:
+    """Class name -> raw values of each dataset; a question instead of a guess."""
+    seen = "; ".join(f"{key} has {found}" for key, found in values.items())
+    if values and not text:
+        raise ValueError(f"which label values are which class? {seen}. Answer with e.g. --classes lesion=1 (0 is background).")
+    out: dict[str, dict[str, list[int]]] = {key: {} for key in values}
+    for part in (text or "").split(",") if values else []:
+        name, found, where = part.partition("=")
+        if not found or not name.isidentifier():
+            raise ValueError(f"--classes {part}: write NAME=VALUES, e.g. lv=3 or lv=ours:3/theirs:1.")
+        own = dict(p.split(":", 1) for p in where.split("/") if ":" in p)
+        if set(own) - set(values):
+            raise ValueError(f"--classes {part}: dataset {', '.join(sorted(set(own) - set(values)))} is not among {', '.join(values)}.")
+        for key in values:
+            spec = own.get(key) if own else where
+            if spec is None:
+                continue  # a dataset without this class
+            raw = [int(v) for v in spec.split("+") if v.strip().isdigit()]
+            if not raw or set(raw) - set(values[key]):
+                raise ValueError(f"--classes {part}: {spec!r} for {key} is not among its label values {values[key]}.")
+            out[key][name] = raw
+    for key, chosen in out.items():
+        if not chosen:
+            raise ValueError(f"dataset {key} has none of the classes; {seen}. Leave it out, or name its value.")
+    return out
+
+
+def main() -> None:
+    """Collect every `--dataset` (fire keeps only the last), run, and end with one line on an error."""
+    rest, datasets, arguments = [], [], iter(sys.argv[1:])
+    for argument in arguments:
+        if argument == "--dataset":
+            datasets.append(next(arguments, ""))
+        elif argument.startswith("--dataset="):
+            datasets.append(argument.removeprefix("--dataset="))
+        else:
+            rest.append(argument)
+    try:
+        fire.Fire(new_group, command=[*rest, "--dataset", repr(datasets)] if datasets else rest)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write each recipe's text into the tail of every bundle configuration that names it: `make sync`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import fire
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from common.bundle_files import join_recipe, split_recipe
+from common.handlers import save_atomic
+
+
+def sync(bundles: str = "bundles", check: bool = False) -> None:
+    """Bring the recipes in `bundles` up to date.
+
+    Args:
+        bundles: folder of the bundles.
+        check: change nothing; exit with 1 and the files' names if any is out of date.
+    """
+    stale = []
+    for path in sorted(Path(bundles).glob("*/configs/*.yaml")):
+        try:
+            head, recipe, _ = split_recipe(path.read_text())
+            text = join_recipe(head, recipe)
+        except (ValueError, FileNotFoundError) as error:
+            raise SystemExit(f"{path}: {error}") from error
+        if text != path.read_text():
+            stale.append(str(path))
+            if not check:
+                save_atomic(text, path)
+    print("\n".join([*stale, f"{len(stale)} configuration(s) {'out of date' if check else 'updated'}"]))
+    if check and stale:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    fire.Fire(sync)
