@@ -65,7 +65,12 @@ def split_recipe(text: str) -> tuple[str, str, str]:
 
 
 def _dump(value: Mapping[str, Any]) -> str:
-    return yaml.safe_dump(dict(value), sort_keys=False, default_flow_style=None, width=120)
+    """YAML with one top-level key a line, and what is inside it in flow style."""
+    lines = []
+    for key, item in value.items():
+        flow = None if isinstance(item, (dict, list)) else False
+        lines.append(yaml.safe_dump({key: item}, sort_keys=False, default_flow_style=flow, width=120))
+    return "".join(lines)
 
 
 class _Writer:

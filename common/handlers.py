@@ -10,8 +10,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import numpy as np
 import torch
+import torch.distributed as dist
 from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator
 from torch import nn
@@ -54,6 +56,7 @@ class RunKeeper:
       same epoch holds for the baselines.
     - `model.pt` appears when training is complete; until then the best weights lie in `checkpoints/`.
     - Every epoch reseeds torch from (seed, epoch, rank): randomness is a function of those, so a killed run ends bit-equal.
+    - Under torch.distributed rank 0 writes, and its buffers (batch-norm statistics) are what all ranks validate with.
 
     Args:
         run_dir: the run's folder.
@@ -66,7 +69,7 @@ class RunKeeper:
         patience: epochs without a better model after which training ends; None never.
 
     Raises:
-        ValueError: the loss is not finite; names epoch and iteration.
+        ValueError: the loss is not finite (names epoch and iteration), or a run is resumed by another number of processes.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class RunKeeper:
         self.deployable, self.evaluator = deployable, evaluator
         self.seed, self.select_from, self.patience = seed, select_from, patience
         self.state: dict[str, Any] = {"epochs": [], "best_epoch": -1, "best_value": -math.inf, "seconds": 0.0}
+        self.state["processes"] = idist.get_world_size()
         self._sums: dict[str, float] = {}
 
     def attach(self, engine: Engine) -> None:
@@ -99,9 +103,18 @@ class RunKeeper:
 
     def resume(self, engine: Engine) -> None:
         """Take up the last checkpoint, if there is one."""
+        if engine.state.rank == 0:
+            for folder in (self.run_dir, self.last.parent):
+                for scratch in folder.glob(".*.tmp"):  # of a process that was killed while it saved
+                    scratch.unlink(missing_ok=True)
         if not self.last.exists():
             return
         checkpoint = torch.load(self.last, map_location=engine.state.device, weights_only=True)
+        if checkpoint["state"]["processes"] != self.state["processes"]:
+            raise ValueError(
+                f"{self.run_dir} was begun with {checkpoint['state']['processes']} process(es), now there are"
+                f" {self.state['processes']}, which changes the batch; start as many, or give the new run another variant."
+            )
         for name, part in self.parts.items():
             part.load_state_dict(checkpoint[name])
         self.state = checkpoint["state"]
@@ -126,12 +139,16 @@ class RunKeeper:
         terms = getattr(engine.loss_function, "terms", {})
         for name, value in {"train_loss": loss, **terms}.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(value)
+        if self.state["processes"] > 1 and engine.state.iteration % engine.state.epoch_length == 0:
+            for buffer in self.deployable.buffers():
+                dist.broadcast(buffer, src=0)
 
     def end_epoch(self, engine: Engine) -> None:
         """Score, keep the best, step the scheduler, save."""
         epoch = engine.state.epoch - 1
         value = float(self.evaluator.state.metrics[self.evaluator.state.key_metric_name])
-        means = {name: total / engine.state.epoch_length for name, total in self._sums.items()}
+        steps = engine.state.epoch_length * self.state["processes"]
+        means = {name: float(idist.all_reduce(total)) / steps for name, total in self._sums.items()}
         rate = float(self.parts["optimizer"].param_groups[0]["lr"])
         engine.state.metrics.update(means)
         first = min(self.select_from, engine.state.max_epochs - 1)

@@ -27,7 +27,8 @@ from .networks import FeatureNet, JointTeacher
 __all__ = ["from_run", "from_runs", "joint_from_runs", "live_config", "start_run", "test_items", "test_slices", "validation_score"]
 
 # Keys that may change between the start and the resume of a run without changing its result.
-FREE = ("data_dir", "store_dir", "runs_dir", "device", "teacher_floor", "max_epochs")
+# (max_epochs is not among them: learning-rate and adversarial schedules end with it, so a run cannot be made longer exactly.)
+FREE = ("data_dir", "store_dir", "runs_dir", "device", "quiet", "teacher_floor")
 
 
 def from_run(run_dir: str | Path, *, head: str | None = None) -> FeatureNet:

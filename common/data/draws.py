@@ -84,7 +84,7 @@ class SliceDraws(Dataset):
 
             n = round(self._share * self.length)
             chosen = [passes(self._foreground, n)] if n else []
-            chosen.append(passes(np.arange(len(self._slices)), self.length - n))
+            chosen += [passes(np.arange(len(self._slices)), self.length - n)] if n < self.length else []
             self._draws = rng.permutation(np.concatenate(chosen))
             self._epoch = epoch
         return self._draws

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from tqdm import tqdm
 
 from .facts import Facts, Item
@@ -76,12 +77,22 @@ class SliceStore:
         if not items:
             raise ValueError(f"dataset {facts.name} has no cases; check its folder.")
         recipe = {k: v for k, v in asdict(facts).items() if k not in ("name", "reader")}
+        recipe["classes"] = list(facts.classes.items())  # their order numbers the channels, and sort_keys would lose it
         digest = hashlib.sha256(json.dumps([FORMAT, image_size, recipe], sort_keys=True).encode()).hexdigest()
         self.folder = Path(root) / facts.name / digest[:16]
         self.facts, self.image_size = facts, image_size
         ordered = sorted(items, key=lambda i: (i["case"], i["volume"]))
         self._groups = [list(g) for _, g in groupby(ordered, key=lambda i: (i["case"], i["volume"]))]
+        self._check_groups()
         self._transform = preprocessing(facts, image_size)
+
+    def _check_groups(self) -> None:
+        for group in self._groups:
+            name = f"volume {group[0]['volume']!r} of case {group[0]['case']}"
+            if self.facts.dims == 3 and len(group) > 1:
+                raise ValueError(f"{name} is listed twice ({group[1]['image']}); give each scan of a case its own volume.")
+            if len({item["label"] is None for item in group}) > 1:
+                raise ValueError(f"{name} has masks on some images only; give all or none, or another volume to those without.")
 
     def _path(self, items: Sequence[Item]) -> Path:
         name = "__".join(p for p in (items[0]["case"].split("/", 1)[1], items[0]["volume"]) if p)
@@ -97,7 +108,7 @@ class SliceStore:
             raw["sources"] = tuple(tuple(s) for s in raw["sources"])
             unit = Unit(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()})
             array = np.load(path, mmap_mode="r")
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, EOFError, ValueError, TypeError, KeyError):  # EOFError: an empty array file
             return None
         whole = array.shape == unit.shape and array.dtype == np.float16
         return unit if whole and unit.sources == _sources(items) else None
@@ -144,8 +155,11 @@ class SliceStore:
         missing = sum(unit is None for unit in found)
         if missing:
             jobs = [(i, g) for i, (g, unit) in enumerate(zip(self._groups, found, strict=True)) if unit is None]
-            for i, items in tqdm(jobs, desc=f"slice store {self.facts.name}", unit="case"):
-                found[i] = self._build(items, self._path(items))
+            # Ranks begin at different places and take what another process has meanwhile built: together they build all once.
+            start = len(jobs) * dist.get_rank() // dist.get_world_size() if dist.is_initialized() else 0
+            for i, items in tqdm(jobs[start:] + jobs[:start], desc=f"slice store {self.facts.name}", unit="case"):
+                path = self._path(items)
+                found[i] = self._valid(items, path) or self._build(items, path)
         return [unit for unit in found if unit is not None]
 
     @property

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +64,7 @@ def cases(root: Path, dataset: str) -> list[Item]:
             }
         )
     if "slice" in table.columns:
-        bad = [i for i, row in enumerate(rows) if not row["slice"].lstrip("-").isdigit()]
+        bad = [i for i, row in enumerate(rows) if not re.fullmatch(r"-?[0-9]+", row["slice"])]
         if bad:
             raise ValueError(f"{path}, row {bad[0] + 2}: slice {rows[bad[0]]['slice']!r} is not a whole number.")
     rows.sort(key=lambda r: (r["case"], r["volume"], int(r["slice"] or 0), r["image"]))
@@ -84,6 +86,10 @@ def _stack(rows: list[dict[str, Any]], path: Path) -> list[Item]:
         groups.setdefault((row["case"], row["volume"]), []).append(row)
     items = []
     for (case, volume), group in groups.items():
+        numbers = [int(row["slice"]) for row in group]  # sorted
+        twice = [a for a, b in zip(numbers, numbers[1:], strict=False) if a == b]
+        if twice:
+            raise ValueError(f"{path}: volume {volume!r} of case {case} has slice {twice[0]} twice; number its slices apart.")
         labels = [row["label"] for row in group]
         if None in labels and any(labels):
             raise ValueError(f"{path}: volume {volume!r} of case {case} has masks on some slices only; give all or none.")
@@ -99,6 +105,6 @@ def _spacing(text: str, path: Path, row: int) -> list[float] | None:
         values = [float(v) for v in text.replace(",", " ").split()]
     except ValueError:
         values = []
-    if len(values) not in (2, 3) or min(values) <= 0:
+    if len(values) not in (2, 3) or not all(0 < v < math.inf for v in values):
         raise ValueError(f"{path}, row {row + 2}: spacing {text!r} is not two or three positive numbers in mm.")
     return values

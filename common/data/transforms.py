@@ -91,6 +91,8 @@ class LoadItemd(MapTransform):
             if not bool(torch.isfinite(image).all()):
                 raise ValueError(f"{name} holds values that are not finite; mask or replace them first.")
             if out.get("spacing") is not None:
+                if len(out["spacing"]) < self.dims:
+                    raise ValueError(f"{name} has 3 dimensions but a spacing of 2 numbers; give x, y and z.")
                 image.affine = torch.diag(torch.tensor([*out["spacing"], *[1.0] * (4 - len(out["spacing"]))]).double())
             if first is not None:
                 other, reference = first
@@ -159,7 +161,7 @@ def _to_network(facts: Facts, image_size: int, keys: Sequence[str]) -> list[Any]
         size[facts.slice_axis] = -1
     smooth = "trilinear" if facts.dims == 3 else "bilinear"
     modes = [smooth if key == "image" else "nearest" for key in keys]
-    turn = [] if facts.orientation is None else [Orientationd(keys, axcodes=facts.orientation, allow_missing_keys=True)]
+    turn = [] if facts.orientation is None else [Orientationd(keys, axcodes=facts.orientation, labels=None, allow_missing_keys=True)]
     return [*turn, intensity(facts), Resized(keys, spatial_size=size, mode=modes, allow_missing_keys=True)]
 
 

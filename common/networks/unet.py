@@ -20,7 +20,8 @@ class UNet(FeatureNet, BasicUNet):
     so that its weights run there without this code. Levels conv_0, down_1 .. down_4 have strides 1, 2, 4, 8, 16.
     `features`: channels of the five levels, then of the last decoder block; (64, ..., 1024, 64) is the paper's
     teacher, (32, 64, 128, 256, 512, 32) its student. Any image of at least 16 pixels a side (32 in training) will do:
-    odd levels are padded on the way up. Raises ValueError for another number of features.
+    odd levels are padded on the way up. `norm` is MONAI's, "batch" or e.g. "instance", which does not mix the images of
+    a batch (nor, then, does it depend on how ranks share it). Raises ValueError for another number of features.
     """
 
     encoder_children = ("conv_0", "down_1", "down_2", "down_3", "down_4")
@@ -32,6 +33,7 @@ class UNet(FeatureNet, BasicUNet):
         in_channels: int = 1,
         out_channels: int = 2,
         features: Sequence[int] = (64, 128, 256, 512, 1024, 64),
+        norm: str = "batch",
     ) -> None:
         if len(features) != 6:
             raise ValueError(f"features: {list(features)}; give six numbers, five levels and the last decoder block")
@@ -41,7 +43,7 @@ class UNet(FeatureNet, BasicUNet):
             out_channels=out_channels,
             features=features,
             act=("relu", {"inplace": True}),
-            norm="batch",
+            norm=norm,
         )
         self.spatial_dims = spatial_dims
         self.in_channels = in_channels
@@ -52,7 +54,7 @@ class UNet(FeatureNet, BasicUNet):
             "in_channels": in_channels,
             "out_channels": out_channels,
             "features": list(features),
-        }
+        } | ({} if norm == "batch" else {"norm": norm})
 
     def encode(self, image: Tensor) -> list[Tensor]:
         x0 = self.conv_0(image)

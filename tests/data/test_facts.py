@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from common.data import acdc, lits
+from common.data.facts import Facts, load_facts, load_group
+
+GROUP = """
+group: heart
+task: segmentation
+datasets:
+  ours:
+    classes: {lv: [3], rv: [1, 2]}
+    label_values: [0, 1, 2, 3]
+    percentiles: [1.0, 99.0]
+    dims: 2
+    spacing_known: false
+  acdc:
+    module: .acdc
+  lits:
+    module: common.data.lits
+    window: [-50.0, 150.0]
+    slice_axis: 1
+  lits_mr:
+    module: .lits
+    window: null
+    percentiles: [2.0, 98.0]
+"""
+
+
+@pytest.fixture
+def group(tmp_path: Path) -> Path:
+    (tmp_path / "heart.yaml").write_text(GROUP)
+    return tmp_path / "heart.yaml"
+
+
+def facts(**changes) -> Facts:
+    options = {"name": "toy", "reader": list, "classes": {"a": (1,)}, "label_values": (0, 1), "window": (0.0, 1.0)}
+    return Facts(**(options | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"percentiles": (1.0, 99.0)}, "exactly one of `window` and `percentiles`"),
+        ({"window": None}, "exactly one of `window` and `percentiles`"),
+        ({"classes": {}}, "`classes` is empty"),
+        ({"classes": {"a": (1, 5)}}, r"raw values \[5\]"),
+        ({"dims": 4}, "`dims`"),
+        ({"slice_axis": 3}, "`slice_axis`"),
+    ],
+)
+def test_refuses_facts_that_contradict_each_other(changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=f"dataset toy.*{message}"):
+        facts(**changes)
+
+
+def test_channels_count_the_background_and_distances_have_a_unit() -> None:
+    assert facts(classes={"a": (1,), "b": (0,)}).out_channels == 3
+    assert (facts().hd95_unit, facts(spacing_known=False).hd95_unit) == ("mm", "px")
+
+
+def test_an_entry_of_a_table_states_all_its_facts(group: Path, tmp_path: Path) -> None:
+    found = load_facts(group, "ours")
+    (tmp_path / "index.csv").write_text("image,case_id\na.png,p1\n")
+    assert found.reader(tmp_path)[0]["case"] == "ours/p1"
+    assert found == Facts(
+        name="ours",
+        reader=found.reader,
+        classes={"lv": (3,), "rv": (1, 2)},
+        label_values=(0, 1, 2, 3),
+        percentiles=(1.0, 99.0),
+        dims=2,
+        spacing_known=False,
+    )
+
+
+def test_an_entry_of_a_module_takes_its_facts_and_may_replace_some(group: Path) -> None:
+    assert load_facts(group, "acdc") == acdc.FACTS
+    found = load_facts(group, "lits")
+    assert (found.window, found.slice_axis) == ((-50.0, 150.0), 1)
+    assert (found.reader, found.classes, found.orientation) == (
+        lits.FACTS.reader,
+        lits.FACTS.classes,
+        lits.FACTS.orientation,
+    )
+    assert load_facts(group, "lits_mr").percentiles == (2.0, 98.0)
+
+
+def test_names_a_dataset_or_key_that_is_unknown(group: Path) -> None:
+    with pytest.raises(ValueError, match=r"dataset 'kits' is not in .*heart\.yaml; it has ours, acdc, lits"):
+        load_facts(group, "kits")
+    group.write_text(GROUP.replace("dims: 2", "dim: 2"))
+    with pytest.raises(ValueError, match=r"heart\.yaml, dataset ours: unknown keys \['dim'\]; known: .*dims"):
+        load_facts(group, "ours")
+
+
+def test_names_a_group_file_that_is_missing_or_no_group(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"gone\.yaml does not exist"):
+        load_group(tmp_path / "gone.yaml")
+    for content in ("", "[1, 2]", "group: heart\ntask: segmentation\n"):
+        (tmp_path / "bad.yaml").write_text(content)
+        with pytest.raises(ValueError, match=r"bad\.yaml needs the keys group, task and datasets"):
+            load_group(tmp_path / "bad.yaml")
