@@ -121,15 +121,26 @@ class TeacherStudent(nn.Module):
         adapted = student_levels if len(self.adapters) else []
         if len(self.student_adapters):
             adapted = [adapt(a, x) for a, x in zip(self.student_adapters, student_levels, strict=True)]
+        teacher_adapted = [laid_out_like(s, t) for s, t in zip(adapted, teacher_adapted, strict=True)]
         # Adapters stay in the graph when no term reads them: DDP waits for the gradient of every parameter.
-        for parameter in [*self.adapters.parameters(), *self.student_adapters.parameters()]:
-            output = output + 0 * parameter.sum()
+        parameters = [*self.adapters.parameters(), *self.student_adapters.parameters()]
+        if parameters:
+            output = output + 0 * torch.stack([parameter.sum() for parameter in parameters]).sum()
         return Features(output, student_levels, adapted), Features(teacher_output, teacher_levels, teacher_adapted)
 
 
 def adapt(adapter: nn.Module, level: Tensor) -> Tensor:
     """A convolution over the flattened grid, put back on the grid: `(B, C, *grid) -> (B, C', *grid)`."""
     return adapter(level.flatten(2)).unflatten(2, level.shape[2:])
+
+
+def laid_out_like(student: Tensor, teacher: Tensor) -> Tensor:
+    """The teacher's map in the memory format of the student's.
+
+    Where the two differ, so do the gradients that meet at the student's level, and its backward pass is far slower.
+    """
+    last = torch.channels_last if student.ndim == 4 else torch.channels_last_3d
+    return teacher.contiguous(memory_format=last) if student.is_contiguous(memory_format=last) else teacher
 
 
 class DistillationLoss(nn.Module):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -18,6 +19,8 @@ from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator
 from torch import nn
 
+from .errors import brief
+
 __all__ = ["RunKeeper", "TeacherFloor", "save_atomic"]
 
 
@@ -27,9 +30,9 @@ def save_atomic(value: Any, path: Path) -> None:
     Raises:
         OSError: the disk is full or the folder is not writable; names the file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with scratch.open("wb") as file:
             if isinstance(value, str):
                 file.write(value.encode())
@@ -41,9 +44,11 @@ def save_atomic(value: Any, path: Path) -> None:
             os.fsync(file.fileno())
         os.replace(scratch, path)
     except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
-        raise OSError(f"cannot save {path} ({error}); free space there, earlier results are untouched, then start again.") from error
+        fix = "earlier results are untouched: free space there or choose another folder, then start again"
+        raise OSError(f"cannot save {path} ({brief(error)}); {fix}.") from error
     finally:
-        scratch.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where the folder is a file, there is nothing to remove
+            scratch.unlink(missing_ok=True)
 
 
 class RunKeeper:
@@ -109,7 +114,10 @@ class RunKeeper:
                     scratch.unlink(missing_ok=True)
         if not self.last.exists():
             return
-        checkpoint = torch.load(self.last, map_location=engine.state.device, weights_only=True)
+        try:
+            checkpoint = torch.load(self.last, map_location=engine.state.device, weights_only=True)
+        except Exception as error:  # torch raises types of its own for a damaged file
+            raise ValueError(f"{self.last} is damaged ({brief(error)}); remove it to train this run anew.") from error
         if checkpoint["state"]["processes"] != self.state["processes"]:
             raise ValueError(
                 f"{self.run_dir} was begun with {checkpoint['state']['processes']} process(es), now there are"
@@ -203,6 +211,8 @@ class TeacherFloor:
         out_channels: int,
         floor: float | None = None,
     ) -> None:
+        if floor is not None and (isinstance(floor, str) or not 0 <= floor <= 1):
+            raise ValueError(f"teacher_floor: {floor!r}; give a Dice from 0 (no check) to 1, or null.")
         self.teachers, self.evaluator, self.out_channels, self.floor = teachers, evaluator, out_channels, floor
 
     def attach(self, engine: Engine) -> None:

@@ -14,9 +14,11 @@ __all__ = ["PerDataset", "PerDatasetLoss"]
 
 
 class PerDataset(nn.Module):
-    """Each dataset's images through the shared encoder and its own decoder, in turn, in one forward call.
+    """Every dataset's images through the shared encoder, each through its own decoder, in one forward call.
 
-    `forward({dataset: (B, C, H, W)}) -> {dataset: (B, K+1, H, W)}`. Batch-norm statistics are a dataset's own in each pass.
+    `forward({dataset: (B, C, H, W)}) -> {dataset: (B, K+1, H, W)}`.
+    Decision: the datasets are encoded in one batch, not in turn. In turn, batch norm sees one dataset at a time in training and
+    a mixture of all at test time, and the baseline fails where datasets differ in intensity.
     """
 
     def __init__(self, network: MultiHead) -> None:
@@ -24,7 +26,12 @@ class PerDataset(nn.Module):
         self.network = network
 
     def forward(self, images: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: self.network.decode_head(name, self.network.encode(x), x) for name, x in images.items()}
+        sizes = [len(image) for image in images.values()]
+        levels = [level.split(sizes) for level in self.network.encode(torch.cat(list(images.values())))]
+        return {
+            name: self.network.decode_head(name, [level[i] for level in levels], image)
+            for i, (name, image) in enumerate(images.items())
+        }
 
 
 class PerDatasetLoss(nn.Module):

@@ -6,8 +6,9 @@ from __future__ import annotations
 import difflib
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from pydoc import locate
 from typing import Any
 
 import numpy as np
@@ -21,14 +22,19 @@ from .data.facts import Item, load_facts
 from .data.fold import FoldData, list_items
 from .data.folds import make_split
 from .data.store import SliceStore
+from .errors import brief
 from .handlers import save_atomic
 from .networks import FeatureNet, JointTeacher
 
-__all__ = ["from_run", "from_runs", "joint_from_runs", "live_config", "start_run", "test_items", "test_slices", "validation_score"]
+__all__ = ["from_run", "from_runs", "joint_from_runs", "live_config", "run_seed", "start_run", "test_items", "test_slices"]
+__all__ += ["validation_score"]
 
 # Keys that may change between the start and the resume of a run without changing its result.
 # (max_epochs is not among them: learning-rate and adversarial schedules end with it, so a run cannot be made longer exactly.)
 FREE = ("data_dir", "store_dir", "runs_dir", "device", "quiet", "teacher_floor")
+# Checked before anything is read: least values of whole numbers, and choices.
+LEAST = {"seed": 0, "image_size": 16, "batch_size": 1, "epoch_length": 1, "max_epochs": 1, "workers": 0}
+CHOICES: dict[str, tuple[Any, ...]] = {"architecture": ("UNet", "TransResUNet"), "r": (0, 1)}
 
 
 def from_run(run_dir: str | Path, *, head: str | None = None) -> FeatureNet:
@@ -41,33 +47,54 @@ def from_run(run_dir: str | Path, *, head: str | None = None) -> FeatureNet:
     Raises:
         FileNotFoundError, ValueError: the run is missing, unfinished, damaged or of another architecture; names the file.
     """
-    run = Path(run_dir)
-    spec_file, model = run / "network.json", run / "model.pt"
-    if not run.is_dir():
-        raise FileNotFoundError(f"run {run} does not exist; train it first, or check the path.")
-    for file in (spec_file, model):
-        if not file.is_file():
-            raise FileNotFoundError(f"run {run} has no {file.name}: its training is not complete; start it again to resume it.")
+    spec, model = _read_json(run_dir, "network.json"), _file(run_dir, "model.pt")
+    if head is not None and "target" in spec:
+        spec["target"] = head
     try:
-        spec = json.loads(spec_file.read_text())
-        if head is not None and "target" in spec:
-            spec["target"] = head
         network = ConfigParser({"network": spec}).get_parsed_content("network")
+    except Exception as error:  # whatever the network's constructor raises, wrapped by MONAI
+        file = model.with_name("network.json")
+        raise ValueError(f"{file} gives no network ({brief(error)}); train the run again.") from error
+    try:
         weights = torch.load(model, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch, JSON and MONAI each raise types of their own for a damaged file
-        raise ValueError(f"run {run} cannot be read ({type(error).__name__}: {error}); train it again.") from error
+    except Exception as error:  # torch raises types of its own for a damaged file
+        raise ValueError(f"{model} is damaged ({brief(error)}); copy or train the run again.") from error
     try:
         network.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        detail = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise ValueError(f"{model} is not of the architecture in {spec_file}: {detail} Train the run again.") from error
+    except (RuntimeError, TypeError) as error:
+        detail = " ".join(str(error).split("\n", 1)[-1].split())[:200]
+        message = f"{model} is not of the architecture in network.json beside it ({detail}); train the run again."
+        raise ValueError(message) from error
     return network.eval()
+
+
+def _file(run_dir: str | Path, name: str) -> Path:
+    """A file of a finished run."""
+    run = Path(run_dir)
+    if not run.is_dir():
+        raise FileNotFoundError(f"run {run} does not exist; train it first, or check the path.")
+    if not (run / name).is_file():
+        raise FileNotFoundError(f"run {run} has no {name}: its training is not complete; start it again to resume it.")
+    return run / name
+
+
+def _read_json(run_dir: str | Path, name: str, *keys: str) -> dict[str, Any]:
+    file = _file(run_dir, name)
+    try:
+        value = json.loads(file.read_text())
+        missing = [key for key in keys if key not in value]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{file} is damaged ({brief(error)}); copy or train the run again.") from error
+    if missing:
+        raise ValueError(f"{file} is damaged (no {', '.join(missing)}); copy or train the run again.")
+    return value
 
 
 def from_runs(run_dirs: Sequence[str], *, head: str | None = None) -> list[FeatureNet]:
     """`from_run` of each, in order."""
-    if not run_dirs:
-        raise ValueError("no teacher runs are given; set `teachers`, e.g. --teachers \"['runs/teacher_lits/alone/0']\".")
+    if not run_dirs or isinstance(run_dirs, str):
+        example = "['runs/teacher_lits/alone/0', 'runs/teacher_kits/for_lits/0']"
+        raise ValueError(f'teachers: {run_dirs!r}; give a list of runs, such as --teachers "{example}".')
     return [from_run(run, head=head) for run in run_dirs]
 
 
@@ -80,8 +107,10 @@ def joint_from_runs(
         warm_start: the best teacher (by validation on the target) comes first and its decoder is the head's start. The fusion
             begins as the identity on its maps, so training starts from that teacher instead of from nothing.
     """
-    runs = sorted(teachers, key=validation_score, reverse=True) if warm_start else list(teachers)
-    networks = from_runs(runs)
+    networks = from_runs(teachers)
+    if warm_start:
+        scores = [validation_score(run) for run in teachers]
+        networks = [networks[k] for k in sorted(range(len(networks)), key=lambda k: -scores[k])]
     weights = networks[0].state_dict()
     joint = JointTeacher(networks, out_channels, levels=levels)
     if warm_start:
@@ -98,7 +127,7 @@ def test_items(run_dir: str | Path, *, dataset: str, group_file: str, data_dir: 
     facts = load_facts(group_file, dataset)
     items = [item for item in list_items(facts, data_dir) if item["label"] is not None]
     test = set(make_split((item["case"] for item in items), fold=seed).test)
-    splits = json.loads((Path(run_dir) / "folds.json").read_text())["datasets"]
+    splits = _read_json(run_dir, "folds.json", "datasets")["datasets"]
     seen = {case for split in splits.values() for part in ("train", "val") for case in split[part]}
     if test & seen:
         raise ValueError(f"run {run_dir} trained on test patient {min(test & seen)} of fold {seed}; evaluate it on its own seed.")
@@ -107,41 +136,57 @@ def test_items(run_dir: str | Path, *, dataset: str, group_file: str, data_dir: 
 
 def validation_score(run_dir: str | Path) -> float:
     """Best validation metric of a finished run."""
-    return float(json.loads((Path(run_dir) / "history.json").read_text())["best_value"])
+    return float(_read_json(run_dir, "history.json", "best_value")["best_value"])
+
+
+def run_seed(run_dir: str | Path) -> int:
+    """The seed, and so the fold, of a run."""
+    return int(_read_json(run_dir, "config.json", "seed")["seed"])
 
 
 def start_run(run_dir: str, *, network: nn.Module, data: FoldData) -> None:
     """Record what a run is before it trains: network.json, folds.json, config.json.
 
+    A run that has no checkpoint yet has nothing to keep: what an attempt that failed before training wrote is replaced.
+
     Raises:
-        ValueError: a top-level key of the configuration that the bundle does not know (a misspelt override), or a run that was
-            begun with another configuration or other folds; names the key.
+        ValueError: the run was begun with another configuration or other folds, or see `live_config`; names the key.
     """
     run = Path(run_dir)
     config = live_config()
     splits = {name: entry.split._asdict() for name, entry in data.items()}
     target = next(iter(splits.values()))
     spec = json.loads(json.dumps(network.spec))
+    begun = (run / "checkpoints" / "last.pt").exists() or (run / "model.pt").exists()
     for file, value in (("config.json", config), ("folds.json", target | {"datasets": splits}), ("network.json", spec)):
         path = run / file
         value = json.loads(json.dumps(value, default=str))
-        if path.exists():
-            _same(json.loads(path.read_text()), value, path)
+        if begun and path.exists():
+            _same(_read_json(run, file), value, path)
         elif not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
             save_atomic(value, path)
 
 
 def _same(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> None:
-    for key in sorted((set(old) | set(new)) - set(FREE)):
-        if old.get(key) != new.get(key):
+    for key, before, now in _differences(old, new):
+        if key not in FREE:
             raise ValueError(
-                f"{path.parent} was begun with another {key} ({path.name}: {str(old.get(key))[:80]}, now {str(new.get(key))[:80]});"
+                f"{path.parent} was begun with another {key} ({path.name}: {str(before)[:80]}, now {str(now)[:80]});"
                 " give the new run another variant, or remove that folder."
             )
 
 
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any, Any]]:
+    for key in sorted(set(old) | set(new)):
+        before, now = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(now, Mapping):
+            yield from _differences(before, now, f"{place}{key}::")
+        elif before != now:
+            yield place + key, before, now
+
+
 def live_config() -> dict[str, Any]:
-    """The configuration being run, overrides included, after a check of its top-level keys.
+    """The configuration being run, overrides included, after a check of its keys and of `LEAST` and `CHOICES`.
 
     MONAI hands expressions the parsed values only and takes any override silently, so the parser is found among the callers. Known
     are the keys of the bundle's own files, of the overlays and of all recipes (one study's settings go to every stage).
@@ -153,18 +198,46 @@ def live_config() -> dict[str, Any]:
     config = {key: value for key, value in parser.get().items() if key != "_meta_"}
     recipes = Path(__file__).with_name("recipes").glob("*.yaml")
     files = [*(Path(config["bundle_root"]) / "configs").glob("*.yaml"), *Path("bundles").glob("multi_gpu*.yaml"), *recipes]
-    known = {key for file in files for key in yaml.safe_load(file.read_text())}
-    for key in sorted(set(config) - known):
-        close = difflib.get_close_matches(key, known, n=1)
-        raise ValueError(f"unknown configuration key {key!r}{f'; did you mean {close[0]!r}?' if close else '.'}")
+    _check_keys(config, [yaml.safe_load(file.read_text()) for file in files])
+    for key, least in LEAST.items():
+        value = config.get(key, least)
+        computed = isinstance(value, str) and value[:1] in "$@"
+        if not computed and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            raise ValueError(f"{key}: {value!r}; give a whole number of at least {least}.")
+    for key, choices in CHOICES.items():
+        if key in config and config[key] not in choices:
+            raise ValueError(f"{key}: {config[key]!r}; choose {' or '.join(map(str, choices))}.")
     return config
+
+
+def _check_keys(config: Mapping[str, Any], known: Sequence[Mapping[str, Any]], place: str = "") -> None:
+    """Refuse a key that is in no known file at this place and is no argument of the component here."""
+    choices = {key for tree in known for key in tree}
+    try:
+        target = inspect.signature(locate(config["_target_"])).parameters if "_target_" in config else {}  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # no such callable, which MONAI says, or one without a signature
+        return
+    if any(p.kind is p.VAR_KEYWORD for p in target.values()):
+        return
+    for key in sorted(set(config) - choices - set(target)):
+        if not key.startswith("_"):
+            close = difflib.get_close_matches(key, choices | set(target), n=1)
+            advice = f"did you mean {place + close[0]!r}?" if close else "leave it out."
+            raise ValueError(f"unknown configuration key {place + key!r}; {advice}")
+    for key, value in config.items():
+        inner = value if isinstance(value, list) else [value]
+        for number, part in enumerate(inner):
+            # a mapping inside a component is an argument, free of form
+            if isinstance(part, dict) and ("_target_" in part or not place):
+                trees = [tree[key] for tree in known if isinstance(tree.get(key), dict)]
+                _check_keys(part, trees, f"{place}{key}::" + (f"{number}::" if inner is value else ""))
 
 
 def test_slices(run_dir: str | Path, dataset: str, n: int) -> list[tuple[torch.Tensor, torch.Tensor, str]]:
     """`n` stored slices with foreground of a run's test patients, evenly spread: (image (1, H, W), label (1, H, W), case)."""
     run = Path(run_dir)
-    config = json.loads((run / "config.json").read_text())
-    splits = json.loads((run / "folds.json").read_text())["datasets"]
+    config = _read_json(run, "config.json")
+    splits = _read_json(run, "folds.json", "datasets")["datasets"]
     if dataset not in splits:
         raise ValueError(f"run {run} has no fold of dataset {dataset}; it knows {', '.join(splits)}.")
     facts = load_facts(config["group_file"], dataset)

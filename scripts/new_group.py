@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from common.bundle_files import PRESETS, write_group
-from common.data.table import cases
+from common.data.facts import read_folder
 from common.data.transforms import LoadItemd
 from common.handlers import save_atomic
 
@@ -45,8 +45,8 @@ def new_group(
     Args:
         name: the group; letters, digits, underscores.
         task: segmentation.
-        dataset: `NAME=DIR/index.csv`, a table (see docs/add_a_dataset.md), or `NAME=common.data.MODULE`, a dataset with a file of
-            its own; give one a dataset, at least two.
+        dataset: `NAME=DIR/index.csv`, a table (see docs/add_a_dataset.md), `NAME=DIR`, a folder with index.csv or dataset.json, or
+            `NAME=common.data.MODULE`, a dataset with a file of its own; give one a dataset, at least two.
         classes: what is segmented, for tables: `lv=3` (raw mask value), `lesion=1+2` (several values are one class),
             `lv=ours:3/theirs:1` (values differ by dataset); several classes comma-separated.
         preset: `paper` (published sizes, GPU), `small` (two CPU cores, hours) or `demo` (minutes).
@@ -106,14 +106,14 @@ def _places(dataset: Sequence[str]) -> dict[str, str]:
     return places
 
 
-def measure(name: str, table: Path) -> dict[str, Any]:
-    """Read every row of a table once: dimensions, sizes, intensity range, label values, whether spacing is known.
+def measure(name: str, place: Path) -> dict[str, Any]:
+    """Read every image of a table or folder once: dimensions, sizes, intensity range, label values, whether spacing is known.
 
     Raises:
         ValueError, FileNotFoundError: the table or a file of it cannot be used; names it.
     """
-    root = table.parent if table.suffix == ".csv" else table
-    items = cases(root, name)
+    root = place.parent if place.suffix == ".csv" else place
+    items = read_folder(root, name)
     dims = 2 if str(items[0]["image"]).lower().endswith((".png", ".jpg", ".jpeg", ".bmp", ".tif")) else 3
     load = LoadItemd(["image", "label"], dims=dims)
     values: set[int] = set()
@@ -129,7 +129,7 @@ def measure(name: str, table: Path) -> dict[str, Any]:
                 raise ValueError(f"{item['label']} holds values that are no whole numbers; a mask holds class values.")
             values |= {int(v) for v in found}
     if not labelled:
-        raise ValueError(f"{table} has no masks at all; fill the mask column of the labelled images.")
+        raise ValueError(f"{place} has no masks at all; fill the mask column of the labelled images.")
     print(
         f"{name}: {len({i['case'] for i in items})} cases, {len(items)} images ({labelled} with masks), sizes {_range(sizes)},"
         f" intensities {low:g} to {high:g}, label values {sorted(values)}"

@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 
 import yaml
 
-__all__ = ["Facts", "Item", "load_facts", "load_group"]
+__all__ = ["Facts", "Item", "load_facts", "load_group", "read_folder"]
 
 
 class Item(TypedDict):
@@ -82,9 +82,15 @@ def load_group(group_file: str | Path) -> dict[str, Any]:
     path = Path(group_file)
     if not path.is_file():
         raise FileNotFoundError(f"group file {path} does not exist; `python scripts/new_group.py` writes one for your own data.")
-    group = yaml.safe_load(path.read_text())
+    try:
+        group = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"group file {path} is not YAML ({reason}); correct it or write it again.") from error
     if not isinstance(group, dict) or not {"group", "task", "datasets"} <= group.keys():
         raise ValueError(f"group file {path} needs the keys group, task and datasets.")
+    if not isinstance(group["datasets"], dict) or not all(isinstance(e, dict | None) for e in group["datasets"].values()):
+        raise ValueError(f"group file {path}: `datasets` must map each dataset's name to its facts.")
     return group
 
 
@@ -92,27 +98,51 @@ def load_facts(group_file: str | Path, dataset: str) -> Facts:
     """The facts of `dataset` as its group file states them.
 
     An entry with `module` takes `FACTS` of that module and may replace single fields; one without gives all fields and reads a
-    table (`common.data.table`).
+    table (`common.data.table`) or an MSD / nnU-Net folder (`common.data.dataset_json`).
 
     Raises:
-        ValueError: the dataset is not in the group, or a key is not a field of `Facts`.
+        ValueError: the dataset is not in the group, or a key is missing, wrong or not a field of `Facts`; names file and key.
     """
     group = load_group(group_file)
     if dataset not in group["datasets"]:
-        raise ValueError(f"dataset {dataset!r} is not in {group_file}; it has {', '.join(group['datasets'])}.")
+        raise ValueError(f"dataset {dataset!r} is not in {group_file}; choose from {', '.join(group['datasets'])}.")
     entry = dict(group["datasets"][dataset] or {})
     module = entry.pop("module", None)
     known = {f.name for f in fields(Facts)} - {"name", "reader"}
     if set(entry) - known:
         raise ValueError(f"{group_file}, dataset {dataset}: unknown keys {sorted(set(entry) - known)}; known: {sorted(known)}.")
+    missing = [key for key in ("classes", "label_values") if key not in entry and module is None]
+    if missing:
+        raise ValueError(f"{group_file}, dataset {dataset}: the key {' and '.join(missing)} is missing; add it.")
+    try:
+        return _facts(dataset, entry, module)
+    except (TypeError, ValueError, AttributeError, ImportError) as error:
+        raise ValueError(f"{group_file}, {error}") from error
+
+
+def _facts(dataset: str, entry: dict[str, Any], module: str | None) -> Facts:
     for key in ("label_values", "window", "percentiles"):
         if entry.get(key) is not None:
-            entry[key] = tuple(entry[key])
+            entry[key] = _values(entry[key], f"dataset {dataset}: {key}")
     if "classes" in entry:
-        entry["classes"] = {name: tuple(values) for name, values in entry["classes"].items()}
+        classes = {c: _values(values, f"dataset {dataset}: class {c}") for c, values in dict(entry["classes"]).items()}
+        entry["classes"] = classes
     if module is not None:
         package = __package__ if module.startswith(".") else None
         return replace(importlib.import_module(module, package).FACTS, name=dataset, **entry)
-    from .table import cases  # a table is the default reader; imported here because it needs Item from this module
+    return Facts(name=dataset, reader=lambda root: read_folder(root, dataset), **entry)
 
-    return Facts(name=dataset, reader=lambda root: cases(root, dataset), **entry)
+
+def _values(value: Any, what: str) -> tuple[Any, ...]:
+    if not isinstance(value, list) or not all(isinstance(v, int | float) for v in value):
+        raise ValueError(f"{what}: {value!r} is not a list of numbers, such as [1]; correct it.")
+    return tuple(value)
+
+
+def read_folder(root: Path, dataset: str) -> list[Item]:
+    """A user's folder: an MSD or nnU-Net one if it has a dataset.json and no index.csv, else a table."""
+    from . import dataset_json, table  # here, because they need Item from this module
+
+    if (root / "dataset.json").is_file() and not (root / "index.csv").is_file():
+        return dataset_json.cases(root, name=dataset)
+    return table.cases(root, dataset)

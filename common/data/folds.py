@@ -42,7 +42,11 @@ def make_split(
     extra = [case for case in cases if case not in has_label]
     cases = [case for case in cases if case in has_label]
     if len(cases) < FOLDS:
-        raise ValueError(f"{len(cases)} labelled cases ({', '.join(cases)}) are too few; at least {FOLDS} patients are needed.")
+        name = (cases + extra or ["no case"])[0].split("/")[0]
+        raise ValueError(
+            f"{name}: {len(cases)} labelled patients of {len(cases) + len(extra)} ({', '.join(cases)}) are too few; at least"
+            f" {FOLDS} are needed: add patients or their masks."
+        )
     if len(cases) < SMALL:
         order = np.random.default_rng(0).permutation(len(cases))
         test = [cases[i] for i in order[fold % FOLDS :: FOLDS]]
@@ -52,8 +56,8 @@ def make_split(
     pool = [case for case in cases if case not in set(test)]
     pool = [pool[i] for i in np.random.default_rng([1, fold]).permutation(len(pool))]
     budget = len(pool) if target_cases is None else target_cases
-    if not 2 <= budget <= len(pool):
-        raise ValueError(f"target_cases={budget}: the fold has {len(pool)} labelled patients; give 2 to {len(pool)}.")
+    if not isinstance(budget, int) or not 2 <= budget <= len(pool):
+        raise ValueError(f"target_cases: {budget!r}; the fold has {len(pool)} labelled patients; give 2 to {len(pool)}.")
     n_val = len(cases) // 10 if len(cases) >= SMALL and target_cases is None else max(1, round(VALIDATION_SHARE * budget))
     chosen, rest = pool[:budget], pool[budget:]
     # the validation patients stand first, so that budgets nest in both parts as closely as their shares allow

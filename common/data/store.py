@@ -150,7 +150,10 @@ class SliceStore:
     @cached_property
     def units(self) -> list[Unit]:
         """All units, building what is missing, torn or stale."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"cannot make the slice store {self.folder} ({error.strerror}); set store_dir.") from error
         found = [self._valid(items, self._path(items)) for items in self._groups]
         missing = sum(unit is None for unit in found)
         if missing:

@@ -32,15 +32,16 @@ def read_table(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a CSV table: {error}") from error
+        raise ValueError(f"{path} is not a CSV table ({error}); save it as UTF-8 text with commas.") from error
     missing = [column for column in REQUIRED if column not in table.columns]
     if missing:
-        raise ValueError(f"{path} lacks the column(s) {', '.join(missing)}; it has {', '.join(table.columns)}.")
+        found = ", ".join(table.columns)
+        raise ValueError(f"{path} lacks the column(s) {', '.join(missing)}; it has {found}: add or rename them.")
     if table.empty:
-        raise ValueError(f"{path} has no rows.")
+        raise ValueError(f"{path} has no rows; list an image a row.")
     for column in REQUIRED:
         if (table[column] == "").any():
-            raise ValueError(f"{path}, row {int((table[column] == '').idxmax()) + 2}: {column} is empty.")
+            raise ValueError(f"{path}, row {int((table[column] == '').idxmax()) + 2}: {column} is empty; fill it or remove the row.")
     if table["image"].duplicated().any():
         raise ValueError(f"{path}: image {table['image'][table['image'].duplicated()].iloc[0]} is listed twice.")
     return table
@@ -66,7 +67,8 @@ def cases(root: Path, dataset: str) -> list[Item]:
     if "slice" in table.columns:
         bad = [i for i, row in enumerate(rows) if not re.fullmatch(r"-?[0-9]+", row["slice"])]
         if bad:
-            raise ValueError(f"{path}, row {bad[0] + 2}: slice {rows[bad[0]]['slice']!r} is not a whole number.")
+            value = rows[bad[0]]["slice"]
+            raise ValueError(f"{path}, row {bad[0] + 2}: slice {value!r} is not a whole number; number the slices in order.")
     rows.sort(key=lambda r: (r["case"], r["volume"], int(r["slice"] or 0), r["image"]))
     stacked = "slice" in table.columns and "volume" in table.columns
     return _stack(rows, path) if stacked else [_item(row) for row in rows]
@@ -106,5 +108,5 @@ def _spacing(text: str, path: Path, row: int) -> list[float] | None:
     except ValueError:
         values = []
     if len(values) not in (2, 3) or not all(0 < v < math.inf for v in values):
-        raise ValueError(f"{path}, row {row + 2}: spacing {text!r} is not two or three positive numbers in mm.")
+        raise ValueError(f"{path}, row {row + 2}: spacing {text!r}; write two or three positive numbers in mm, as 1.5 1.5 8.")
     return values

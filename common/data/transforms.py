@@ -29,8 +29,10 @@ from monai.transforms import (
     Resized,
     ScaleIntensityRanged,
     ScaleIntensityRangePercentilesd,
+    ThresholdIntensityd,
 )
 
+from ..errors import brief
 from .facts import Facts
 
 __all__ = ["augmentation", "evaluation", "inferer", "preprocessing", "restore"]
@@ -58,12 +60,12 @@ class LoadItemd(MapTransform):
         try:
             image = self.load(path)
         except Exception as error:  # each reader raises types of its own for a damaged file
-            reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-            raise ValueError(f"{path} cannot be read ({reason}); is the file complete?") from error
+            message = f"{path} cannot be read ({brief(error)}); is the file complete? Copy it again, or take its case out."
+            raise ValueError(message) from error
         if image.shape[0] in (3, 4) and self.dims == 2:  # an RGB or RGBA picture of a grey image
             image = image[:3].float().mean(0, keepdim=True)
         if image.shape[0] != 1:
-            raise ValueError(f"{path} has {image.shape[0]} channels; one is expected.")
+            raise ValueError(f"{path} has {image.shape[0]} channels; one is expected: save that one as a file of its own.")
         return image
 
     def _stack(self, paths: Sequence[str]) -> MetaTensor:
@@ -85,9 +87,10 @@ class LoadItemd(MapTransform):
             dims = 2 if isinstance(source, list) else self.dims
             image = self._read(source) if isinstance(source, str) else self._stack(source)
             if image.ndim - 1 != (self.dims if dims == self.dims else 3):
-                raise ValueError(f"{name} has {image.ndim - 1} dimensions; {self.dims} are expected.")
+                fix = "save it so, or correct the dataset's `dims`"
+                raise ValueError(f"{name} has {image.ndim - 1} dimensions; {self.dims} are expected: {fix}.")
             if image.numel() == 0:
-                raise ValueError(f"{name} is empty (shape {tuple(image.shape[1:])}).")
+                raise ValueError(f"{name} is empty (shape {tuple(image.shape[1:])}); export it again, or take its case out.")
             if not bool(torch.isfinite(image).all()):
                 raise ValueError(f"{name} holds values that are not finite; mask or replace them first.")
             if out.get("spacing") is not None:
@@ -98,7 +101,8 @@ class LoadItemd(MapTransform):
                 other, reference = first
                 if image.shape != reference.shape:
                     raise ValueError(
-                        f"{name} has shape {tuple(image.shape[1:])} but its image {other} has {tuple(reference.shape[1:])}."
+                        f"{name} has shape {tuple(image.shape[1:])} but its image {other} has {tuple(reference.shape[1:])};"
+                        " resample one onto the other's grid."
                     )
                 if self.dims == 3 and not np.allclose(image.affine, reference.affine, atol=1e-2):
                     raise ValueError(f"{name} has another affine than its image {other}; resample one onto the other's grid.")
@@ -119,10 +123,13 @@ class LabelValuesd(MapTransform):
         out = dict(data)
         for key in self.key_iterator(out):
             present = torch.unique(out[key].as_tensor()).float()
-            unknown = present[~torch.isin(present, self.values)].tolist()
+            unknown = [f"{value:g}" for value in present[~torch.isin(present, self.values)].tolist()]
             if unknown:
                 name = out[key].meta.get("filename_or_obj", key)
-                raise ValueError(f"{name} holds label values {unknown[:8]}; its dataset knows {self.values.int().tolist()}.")
+                raise ValueError(
+                    f"{name} holds label values {', '.join(unknown[:8])}; its dataset knows {self.values.int().tolist()}:"
+                    " correct the mask, or the group file's label_values."
+                )
         return out
 
 
@@ -162,7 +169,9 @@ def _to_network(facts: Facts, image_size: int, keys: Sequence[str]) -> list[Any]
     smooth = "trilinear" if facts.dims == 3 else "bilinear"
     modes = [smooth if key == "image" else "nearest" for key in keys]
     turn = [] if facts.orientation is None else [Orientationd(keys, axcodes=facts.orientation, labels=None, allow_missing_keys=True)]
-    return [*turn, intensity(facts), Resized(keys, spatial_size=size, mode=modes, allow_missing_keys=True)]
+    # where both percentiles coincide (a nearly black image) the stock scaling shifts only, and does not clip
+    clip = ThresholdIntensityd("image", threshold=1.0, above=False, cval=1.0)
+    return [*turn, intensity(facts), clip, Resized(keys, spatial_size=size, mode=modes, allow_missing_keys=True)]
 
 
 def evaluation(facts: Facts, image_size: int) -> Compose:

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from common.data.facts import Facts
+from common.data.fold import FoldData, folds, joint_draws, list_items, pooled_draws, validation_slices
+from common.data.folds import make_split
+
+Make = Callable[..., FoldData]
+
+
+@pytest.fixture
+def make(tmp_path: Path, toy: Callable[..., Facts]) -> Make:
+    """`make(a=10, b=8, **options of folds)`: data sets a and b of so many patients, and their folds."""
+
+    def make(a: int = 10, b: int = 8, **options) -> FoldData:
+        entries = {}
+        for name, patients in (("a", a), ("b", b)):
+            if not (tmp_path / "data" / name).exists():
+                toy(name, patients=patients, images=2)
+            entries[name] = {"classes": {"lv": [7]}, "label_values": [0, 7], "percentiles": [1, 99], "dims": 2}
+        group = tmp_path / "group.yaml"
+        group.write_text(yaml.safe_dump({"group": "toys", "task": "segmentation", "datasets": entries}))
+        settings = {
+            "datasets": ["a", "b"],
+            "group_file": str(group),
+            "data_dir": str(tmp_path / "data"),
+            "store_dir": str(tmp_path / "store"),
+            "image_size": 16,
+            "fold": 0,
+            "target": "a",
+        }
+        return folds(**(settings | options))
+
+    return make
+
+
+def test_each_dataset_has_its_facts_store_and_split(make: Make) -> None:
+    data = make(fold=3)
+    assert list(data) == ["a", "b"]
+    for name, entry in data.items():
+        assert entry.facts.name == name
+        assert entry.split == make_split(entry.store.cases, fold=3)
+    assert list(make(fold=3, datasets=["b", "a"])) == ["b", "a"]
+
+
+def test_refuses_a_dataset_twice_and_a_folder_without_data(make: Make, tmp_path: Path, toy) -> None:
+    with pytest.raises(ValueError, match="dataset a is named twice; a source must differ from the target"):
+        make(datasets=["a", "b", "a"])
+    with pytest.raises(FileNotFoundError, match=r"dataset folder .*elsewhere/a does not exist.*set data_dir"):
+        make(data_dir=str(tmp_path / "elsewhere"))
+    with pytest.raises(ValueError, match=r"data/c holds no cases"):
+        list_items(replace(toy("c"), reader=lambda root: []), tmp_path / "data")
+
+
+@pytest.mark.parametrize("where", ["a/p03_0.png", "b/p01_1.png"])
+def test_refuses_equal_images_in_two_parts_or_two_datasets(make: Make, tmp_path: Path, where: str) -> None:
+    split = make()["a"].split
+    assert "a/p03" not in split.test
+    first = f"{split.test[0]}_1.png"
+    content = (tmp_path / "data" / first).read_bytes()
+    (tmp_path / "data" / where).write_bytes(content)
+    pair = rf"({where[:5]}.*{split.test[0]}|{split.test[0]}.*{where[:5]})"
+    with pytest.raises(ValueError, match=rf"{pair}.*hold the same image"):
+        make()
+
+
+def test_a_budget_limits_the_target_only(make: Make) -> None:
+    full, few = make(), make(target_cases=4)
+    assert few["b"].split == full["b"].split
+    target, whole = few["a"].split, full["a"].split
+    assert len(target.train) + len(target.val) == 4
+    assert target.test == whole.test
+    assert {*target.train, *target.val, *target.unlabelled} == {*whole.train, *whole.val}
+    assert make(target_cases=4, datasets=["b", "a"])["a"].split == target
+
+
+@pytest.mark.parametrize(("teachers", "kept"), [(1, 7), (2, 3), (3, 2), (9, 1)])
+def test_equal_volume_keeps_a_share_of_the_targets_size_of_every_dataset(make: Make, teachers: int, kept: int) -> None:
+    full, data = make(), make(equal_volume=teachers)
+    assert len(full["a"].split.train) == 7 and len(full["b"].split.train) == 5
+    for name, entry in data.items():
+        split, whole = entry.split, full[name].split
+        assert len(split.train) == min(kept, len(whole.train))
+        assert (split.val, split.test) == (whole.val, whole.test)
+        assert sorted([*split.train, *split.unlabelled]) == whole.train
+        assert split == make(equal_volume=teachers)[name].split
+
+
+def test_equal_volume_counts_from_the_target_even_where_it_is_not_first(make: Make) -> None:
+    assert len(make(equal_volume=2, datasets=["b", "a"])["b"].split.train) == 3
+    assert len(make(equal_volume=2, target_cases=5)["b"].split.train) == 2
+    with pytest.raises(ValueError, match="equal_volume needs the target c among the datasets a, b"):
+        make(equal_volume=2, target="c")
+
+
+def cases(stream) -> set[str]:
+    return {stream[i]["case"] for i in range(len(stream))}
+
+
+def test_a_pool_holds_the_training_patients_of_all_datasets(make: Make) -> None:
+    data = make()
+    pool = pooled_draws(data, length=96, seed=0)
+    assert cases(pool) == {*data["a"].split.train, *data["b"].split.train}
+    assert "label" in pool[0]
+
+
+def test_a_pool_of_different_classes_is_refused(make: Make) -> None:
+    data = make()
+    for classes in ({"rv": (7,)}, {"lv": (7,), "rv": (0,)}):
+        data["b"].facts = replace(data["b"].facts, classes=classes)
+        with pytest.raises(ValueError, match="different classes cannot share one head.*'b'"):
+            pooled_draws(data, length=8, seed=0)
+
+
+def test_a_stream_a_dataset_in_order(make: Make) -> None:
+    data = make()
+    joint = joint_draws(data, length=40, seed=0)
+    assert list(joint[0]) == ["a", "b"]
+    for name, stream in joint.streams.items():
+        assert cases(stream) == set(data[name].split.train)
+        assert "label" in stream[0]
+
+
+def test_an_unlabelled_stream_is_drawn_uniformly(make: Make) -> None:
+    data = make()
+    joint = joint_draws(data, length=56, seed=0, unlabelled=["a"])
+    assert "label" not in joint[0]["a"] and "label" in joint[0]["b"]
+    images = [joint.streams["a"][i]["image"].numpy().tobytes() for i in range(56)]
+    assert len(set(images)) == 14 and all(images.count(image) == 4 for image in set(images))
+
+
+def test_a_wide_stream_adds_sources_and_unlabelled_patients_without_labels(make: Make) -> None:
+    data = make(target_cases=4)
+    joint = joint_draws(data, length=80, seed=0, wide=["a", "b"])
+    assert list(joint[0]) == ["a", "wide"]
+    assert cases(joint.streams["a"]) == set(data["a"].split.train)
+    wide = {*data["a"].split.train, *data["a"].split.unlabelled, *data["b"].split.train}
+    assert cases(joint.streams["wide"]) == wide
+    assert "label" in joint[0]["a"] and "label" not in joint[0]["wide"]
+
+
+def test_no_stream_draws_a_validation_or_test_patient(make: Make) -> None:
+    data = make(target_cases=4)
+    held_out = {case for entry in data.values() for part in (entry.split.val, entry.split.test) for case in part}
+    for joint in (joint_draws(data, length=80, seed=0), joint_draws(data, length=80, seed=0, wide=["a", "b"])):
+        assert held_out.isdisjoint(set().union(*[cases(stream) for stream in joint.streams.values()]))
+
+
+def test_validation_is_every_slice_of_the_validation_patients(make: Make) -> None:
+    entry = make()["a"]
+    found = validation_slices(entry)
+    assert [item["case"] for item in found] == [case for case in entry.split.val for _ in range(2)]
+
+
+def test_patients_without_labels_are_never_tested_but_seen_without(tmp_path: Path, make: Make, toy) -> None:
+    toy("a", patients=10, images=2, unlabelled=3)
+    data = make()
+    assert data["a"].split.unlabelled == ["a/p07", "a/p08", "a/p09"]
+    wide = joint_draws(data, length=80, seed=0, wide=["a", "b"]).streams["wide"]
+    assert {"a/p07", "a/p08", "a/p09"} <= cases(wide)
+
+
+def test_a_split_without_foreground_is_refused(tmp_path: Path, make: Make) -> None:
+    for case in make()["a"].split.val:
+        for number in range(2):
+            Image.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / f"data/a/mask_{case[2:]}_{number}.png")
+    with pytest.raises(ValueError, match="no case of the val part has any foreground"):
+        make()

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two ranks with batch 2 train what one process with batch 4 trains, in all stages, with the shared multi-GPU overlay."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from common.data.draws import EpochSampler
+
+# Instance norm, because batch norm's statistics are a rank's own on the CPU. SGD, because Adam turns the rounding error of a
+# gradient that is truly 0 (a bias before a norm) into a full step.
+EQUAL = {
+    "unet::norm": "instance",
+    "unet::features": [4, 4, 8, 8, 8, 4],
+    "optimizer::_target_": "torch.optim.SGD",
+    "learning_rate": 0.05,
+    "max_epochs": 3,
+    "warmup": 0,
+    "ramp": 1,
+}
+STAGES = ("alone", "adapt", "joint", "distill", "distill_wide", "multi_head")
+OVERLAY = "bundles/multi_gpu.yaml"
+
+
+def overrides(stage: str) -> dict:
+    return EQUAL if stage.startswith("distill") else {k: v for k, v in EQUAL.items() if k not in ("warmup", "ramp")}
+
+
+@pytest.fixture(scope="module")
+def one(tiny_stages, tmp_path_factory) -> Path:
+    """Every stage in this process, batch 4."""
+    runs = tmp_path_factory.mktemp("one")
+    for stage in STAGES:
+        tiny_stages.train(stage, runs, teachers=runs, **overrides(stage))
+    return runs
+
+
+@pytest.fixture(scope="module")
+def two(tiny_stages, one, tmp_path_factory) -> Path:
+    """Every stage in two processes, batch 2 each, and a slice store that both build at once."""
+    runs = tmp_path_factory.mktemp("two")
+    jobs = []
+    for stage in STAGES:
+        job = tiny_stages.job(stage, runs, teachers=one, **overrides(stage)) | {"batch_size": 2}
+        jobs.append(job | {"config_file": [job["config_file"], OVERLAY], "store_dir": str(runs / "store")})
+    plan = runs / "jobs.json"
+    plan.write_text(json.dumps(jobs))
+    path = os.pathsep.join([str(Path.cwd()), *sys.path])
+    driver = str(Path(__file__).with_name("distributed_stages.py"))
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", driver, str(plan)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return runs
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_two_ranks_train_what_one_process_trains(tiny_stages, one, two, stage):
+    """All that is trained (adapters and discriminator too), the losses and the validation agree."""
+    single, double = (tiny_stages.run_dir(stage, runs) for runs in (one, two))
+    mine, theirs = (torch.load(r / "checkpoints" / "last.pt", weights_only=True)["network"] for r in (single, double))
+    assert mine.keys() == theirs.keys()
+    for key, value in mine.items():
+        torch.testing.assert_close(theirs[key], value, atol=1e-5, rtol=1e-5, msg=lambda m, key=key: f"{key}: {m}")
+    first, last = (json.loads((r / "history.json").read_text()) for r in (single, double))
+    for row, other in zip(first["epochs"], last["epochs"], strict=True):
+        assert other["train_loss"] == pytest.approx(row["train_loss"], abs=1e-5)
+        assert other["val"] == pytest.approx(row["val"], abs=1e-3)
+        assert other["terms"] == pytest.approx(row["terms"], abs=1e-4)
+    assert (first["processes"], last["processes"]) == (1, 2)
+
+
+def test_one_process_without_the_overlay_would_differ(tiny_stages, one, tmp_path):
+    """The comparison can fail: half the batch trains other weights."""
+    run = tiny_stages.train("alone", tmp_path, teachers=one, **EQUAL_HALF)
+    mine, theirs = (torch.load(r / "model.pt", weights_only=True) for r in (tiny_stages.run_dir("alone", one), run))
+    assert max(float((value - theirs[key]).abs().max()) for key, value in mine.items()) > 1e-3
+
+
+EQUAL_HALF = overrides("alone") | {"batch_size": 2}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_only_rank_0_writes(tiny_stages, two, stage):
+    run = tiny_stages.run_dir(stage, two)
+    single = {"config.json", "network.json", "folds.json", "history.json", "model.pt", "checkpoints", "events"}
+    assert {path.name for path in run.iterdir()} == single
+    events = list((run / "events").iterdir())
+    assert len(events) == 2  # the trainer's and the evaluator's, of rank 0
+
+
+def test_both_ranks_build_one_store(tiny_stages, one, two):
+    """The same arrays as one process builds, and nothing left over."""
+    mine, theirs = ({p.relative_to(s): p for p in s.rglob("*.*")} for s in (tiny_stages.store, two / "store"))
+    assert mine.keys() == theirs.keys()
+    assert all(p.read_bytes() == theirs[name].read_bytes() for name, p in mine.items())
+
+
+def test_ranks_see_a_steps_slices_together(monkeypatch):
+    """In each step and epoch, the ranks' indices together are the single process's."""
+    dataset = list(range(12))
+    whole = EpochSampler(dataset)
+    parts = []
+    for rank in (0, 1):
+        monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+        monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
+        parts.append(EpochSampler(dataset))
+    for epoch in (1, 2):
+        for sampler in (whole, *parts):
+            sampler.set_epoch(epoch)
+        one, first, second = (list(sampler) for sampler in (whole, *parts))
+        for step in range(3):
+            dealt = first[2 * step : 2 * step + 2] + second[2 * step : 2 * step + 2]
+            assert sorted(dealt) == one[4 * step : 4 * step + 4]

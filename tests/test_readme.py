@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the README says is true: the tree, the commands' files and keys, the make targets."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def tree() -> list[str]:
+    block = README.split("## The tree", 1)[1].split("```")[1]
+    paths, parent = [], ""
+    for line in block.strip().splitlines():
+        name = line.split()[0]
+        parent = "" if not line.startswith(" ") else parent
+        paths.append(parent + name)
+        parent = name if not line.startswith(" ") else parent
+    return paths
+
+
+def test_the_tree_is_the_repositorys() -> None:
+    named = tree()
+    assert all((ROOT / path).is_dir() for path in named)
+    top = {p.name + "/" for p in ROOT.iterdir() if p.is_dir() and (ROOT / p.name / "").exists()}
+    ours = {"bundles/", "common/", "scripts/", "tests/", "docs/"}
+    assert ours <= top and ours <= set(named)
+    packages = {f"common/{p.parent.name}/" for p in (ROOT / "common").glob("*/__init__.py")} | {"common/recipes/"}
+    assert packages == {path for path in named if path.startswith("common/") and path != "common/"}
+
+
+def test_every_script_is_named() -> None:
+    line = next(line for line in README.splitlines() if line.startswith("scripts/ "))
+    for name in re.findall(r"[a-z_]+", line.split("command lines:")[1]):
+        assert (ROOT / "scripts" / f"{name}.py").is_file(), name
+
+
+def test_the_commands_name_files_and_keys_that_exist() -> None:
+    commands = re.findall(r"^python -m monai.bundle run (\w+) --config_file (\S+)(.*)$", README, flags=re.MULTILINE)
+    assert len(commands) >= 7
+    for run_id, file, flags in commands:
+        config = yaml.safe_load((ROOT / file).read_text())
+        assert run_id in config
+        for key in re.findall(r"--(\w+)", flags):
+            assert key in config, f"{key} in {file}"
+
+
+def test_links_and_make_targets_exist() -> None:
+    for target in re.findall(r"\]\((docs/[^)#]+)\)", README):
+        assert (ROOT / target).is_file(), target
+    makefile = (ROOT / "Makefile").read_text()
+    for name in re.findall(r"make (demo|test|lint|sync|bench)\b", README):
+        assert re.search(rf"^{name}:", makefile, flags=re.MULTILINE), name
