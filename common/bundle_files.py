@@ -37,10 +37,10 @@ SMALL: dict[str, Any] = {
 }
 DEMO: dict[str, Any] = {
     "image_size": 48,
-    "training": {"batch_size": 8, "epoch_length": 20, "max_epochs": 20, "learning_rate": 0.002},
+    "training": {"batch_size": 8, "epoch_length": 30, "max_epochs": 20, "learning_rate": 0.002},
     "scheduler": SMALL["scheduler"],
     "teacher": {"features": [8, 16, 32, 64, 64, 8], "width": 8},
-    "student": {"features": [4, 8, 16, 32, 32, 4], "width": 4},
+    "student": {"features": [8, 8, 16, 32, 32, 8], "width": 4},
 }
 PRESETS = {"paper": PAPER, "small": SMALL, "demo": DEMO}  # published sizes, for a GPU; two CPU cores in hours; in minutes
 

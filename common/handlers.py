@@ -42,7 +42,7 @@ def save_atomic(value: Any, path: Path) -> None:
                 torch.save(value, file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(scratch, path)
+        scratch.replace(path)
     except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
         fix = "earlier results are untouched: free space there or choose another folder, then start again"
         raise OSError(f"cannot save {path} ({brief(error)}); {fix}.") from error
@@ -231,7 +231,10 @@ class TeacherFloor:
             return
         floor = self._score(_FirstClass(self.out_channels)) if self.floor is None else self.floor
         for run, teacher in self.teachers.items():
-            score = self._score(teacher.to(engine.state.device))
+            try:
+                score = self._score(teacher.to(engine.state.device))
+            except ValueError as error:
+                raise ValueError(f"teacher {run} does not fit the target ({error}); give one of the target's classes.") from error
             if score < floor:
                 raise ValueError(
                     f"teacher {run} scores {score:.3f} on the target's validation patients, below the floor of {floor:.3f}: it is"

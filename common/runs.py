@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import yaml
 from monai.bundle import ConfigParser
+from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 from torch import nn
 
 from .data.draws import StoredSlices
@@ -99,11 +100,17 @@ def from_runs(run_dirs: Sequence[str], *, head: str | None = None) -> list[Featu
 
 
 def joint_from_runs(
-    teachers: Sequence[str], *, out_channels: int, levels: Sequence[str] | None = None, warm_start: bool = False
+    teachers: Sequence[str],
+    *,
+    out_channels: int,
+    levels: Sequence[str] | None = None,
+    norm: str = "batch",
+    warm_start: bool = False,
 ) -> JointTeacher:
     """The joint teacher of trained runs, the target teacher's first.
 
     Args:
+        norm: of the fusion, see `CrossAttentionFusion`.
         warm_start: the best teacher (by validation on the target) comes first and its decoder is the head's start. The fusion
             begins as the identity on its maps, so training starts from that teacher instead of from nothing.
     """
@@ -111,11 +118,7 @@ def joint_from_runs(
     if warm_start:
         scores = [validation_score(run) for run in teachers]
         networks = [networks[k] for k in sorted(range(len(networks)), key=lambda k: -scores[k])]
-    weights = networks[0].state_dict()
-    joint = JointTeacher(networks, out_channels, levels=levels)
-    if warm_start:
-        joint.decoder.load_state_dict({key: weights[key] for key in joint.decoder.state_dict()}, strict=True)
-    return joint
+    return JointTeacher(networks, out_channels, levels=levels, norm=norm, warm_start=warm_start)
 
 
 def test_items(run_dir: str | Path, *, dataset: str, group_file: str, data_dir: str, seed: int) -> list[Item]:
@@ -150,12 +153,17 @@ def start_run(run_dir: str, *, network: nn.Module, data: FoldData) -> None:
     A run that has no checkpoint yet has nothing to keep: what an attempt that failed before training wrote is replaced.
 
     Raises:
-        ValueError: the run was begun with another configuration or other folds, or see `live_config`; names the key.
+        ValueError: the run was begun with another configuration or other folds, a teacher saw a test patient, or see
+            `live_config`; names the key.
     """
     run = Path(run_dir)
-    config = live_config()
+    store = next(iter(data.values())).store
+    config = live_config() | {"store_dir": str(store.root)}  # as a path: the expression means nothing outside of the run
     splits = {name: entry.split._asdict() for name, entry in data.items()}
     target = next(iter(splits.values()))
+    given = [ConfigParser(config).get_parsed_content(key) for key in ("teacher", "teachers") if key in config]
+    for teacher in [run for runs in given if runs for run in ([runs] if isinstance(runs, str) else runs)]:
+        _check_teacher(teacher, splits)
     spec = json.loads(json.dumps(network.spec))
     begun = (run / "checkpoints" / "last.pt").exists() or (run / "model.pt").exists()
     for file, value in (("config.json", config), ("folds.json", target | {"datasets": splits}), ("network.json", spec)):
@@ -165,6 +173,15 @@ def start_run(run_dir: str, *, network: nn.Module, data: FoldData) -> None:
             _same(_read_json(run, file), value, path)
         elif not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
             save_atomic(value, path)
+
+
+def _check_teacher(run_dir: str, splits: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
+    """Refuse a teacher of another fold, which has seen test patients: what it knows of them would reach its student."""
+    theirs = _read_json(run_dir, "folds.json", "datasets")["datasets"].values()
+    seen = {case for split in theirs for part in ("train", "val") for case in split[part]}
+    leaked = sorted(seen & {case for split in splits.values() for case in split["test"]})
+    if leaked:
+        raise ValueError(f"teacher {run_dir} trained on test patient {leaked[0]} of this run; give teachers of the same seed.")
 
 
 def _same(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> None:
@@ -198,7 +215,9 @@ def live_config() -> dict[str, Any]:
     config = {key: value for key, value in parser.get().items() if key != "_meta_"}
     recipes = Path(__file__).with_name("recipes").glob("*.yaml")
     files = [*(Path(config["bundle_root"]) / "configs").glob("*.yaml"), *Path("bundles").glob("multi_gpu*.yaml"), *recipes]
-    _check_keys(config, [yaml.safe_load(file.read_text()) for file in files])
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # every run pays for it
+    tracking = DEFAULT_EXP_MGMT_SETTINGS["mlflow"]["configs"]  # keys that `--tracking` adds
+    _check_keys(config, [tracking, *(yaml.load(file.read_text(), Loader=loader) for file in files)])
     for key, least in LEAST.items():
         value = config.get(key, least)
         computed = isinstance(value, str) and value[:1] in "$@"
@@ -241,7 +260,9 @@ def test_slices(run_dir: str | Path, dataset: str, n: int) -> list[tuple[torch.T
     if dataset not in splits:
         raise ValueError(f"run {run} has no fold of dataset {dataset}; it knows {', '.join(splits)}.")
     facts = load_facts(config["group_file"], dataset)
-    store = SliceStore(config["store_dir"], facts, list_items(facts, config["data_dir"]), config["image_size"])
+    parser = ConfigParser(config)  # config.json holds expressions as they were written
+    data_dir, store_dir, size = (parser.get_parsed_content(key) for key in ("data_dir", "store_dir", "image_size"))
+    store = SliceStore(store_dir, facts, list_items(facts, data_dir), size)
     slices = StoredSlices(store, splits[dataset]["test"])
     shown = [i for i in range(len(slices)) if bool((slices[i]["label"] > 0).any())]
     picked = [shown[round(i)] for i in np.linspace(0, len(shown) - 1, min(n, len(shown)))]

@@ -142,7 +142,10 @@ def read_group(path: Path, group: str) -> list[str]:
         raise ValueError(
             f"unknown group {group!r}: no file {path}; choose from {', '.join(known) or 'none yet'}, or make it"
         )
-    content = yaml.safe_load(path.read_text())
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: is not YAML ({' '.join(str(error).split())}); correct it or write it again") from error
     if not isinstance(content, dict) or not isinstance(content.get("datasets"), dict) or not content["datasets"]:
         raise ValueError(
             f"{path}: expected the keys group, task and datasets, the last a mapping of the group's members"
@@ -194,7 +197,7 @@ def main() -> int:
     """The command line; 0 done, 1 something failed, 2 a bad argument, 130 stopped by Ctrl-C."""
     try:
         return fire.Fire(study, serialize=lambda _: None)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"study: {error}", file=sys.stderr)
         return 2
     except RuntimeError as error:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run jobs of `monai.bundle.run`, each in a process of its own that dies of SIGKILL at a chosen moment: FILE.json.
 
-A job is {"kill": [moment, name, n], "run": arguments}: the n-th time (from 1) that a file called `name` is put in place, the process
-dies before ("before") or right after ("after") it. Forked, so that the imports are paid for once; prints the signals, a JSON list.
+A job is {"kill": [moment, name, n], "run": arguments}: the n-th time (from 1) that a file `name` is put in place,
+the process dies before ("before") or right after ("after") it. Forked, so that the imports are paid for once; prints
+the signals, a JSON list.
 """
 
 import json

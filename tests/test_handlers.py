@@ -69,7 +69,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch, name: str,
     before = path.read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(handlers.Path, "open", lambda self, mode: FullDisk(self, room))
-        with pytest.raises(OSError, match=rf"cannot save .*{name}.*free space there, earlier results are untouched"):
+        with pytest.raises(OSError, match=rf"cannot save .*{name}.*earlier results are untouched"):
             save_atomic(new, path)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == [name]
@@ -206,8 +206,7 @@ def test_no_model_before_training_is_complete(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["best.pt", "last.pt"]
 
 
-@pytest.mark.parametrize("plateau", [False, True])
-@pytest.mark.parametrize("die_at", [2, 4, 7, 9, 13])
+@pytest.mark.parametrize(("die_at", "plateau"), [(2, False), (9, False), (13, False), (7, True)])
 def test_a_killed_run_ends_bit_equal(tmp_path: Path, die_at: int, plateau: bool) -> None:
     # epoch 2 of 0..4 is the best: 7 and 9 die just after it was reached, 13 later
     values, options = [0.1, 0.2, 0.6, 0.5, 0.4], {"plateau": plateau, "select_from": 1}

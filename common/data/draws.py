@@ -64,6 +64,8 @@ class SliceDraws(Dataset):
                 foreground += unit.foreground
                 self._arrays.append(store.array(number))
                 self._cases.append(unit.case)
+        if not 0 <= foreground_share <= 1:
+            raise ValueError(f"foreground_share: {foreground_share}; give a share from 0 to 1.")
         if not slices:
             names = ", ".join(store.facts.name for store, _ in parts)
             raise ValueError(f"no {'labelled ' if labelled else ''}slice to draw from {names}; check the split and the labels.")

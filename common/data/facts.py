@@ -116,8 +116,10 @@ def load_facts(group_file: str | Path, dataset: str) -> Facts:
         raise ValueError(f"{group_file}, dataset {dataset}: the key {' and '.join(missing)} is missing; add it.")
     try:
         return _facts(dataset, entry, module)
-    except (TypeError, ValueError, AttributeError, ImportError) as error:
+    except ValueError as error:
         raise ValueError(f"{group_file}, {error}") from error
+    except (TypeError, AttributeError, ImportError) as error:
+        raise ValueError(f"{group_file}, dataset {dataset}: {error}; correct its entry.") from error
 
 
 def _facts(dataset: str, entry: dict[str, Any], module: str | None) -> Facts:

@@ -24,7 +24,7 @@ from .transforms import preprocessing
 
 __all__ = ["SliceStore", "Unit"]
 
-FORMAT = 1  # part of the preprocessing key; raise it when what is stored changes
+FORMAT = 2  # part of the preprocessing key; raise it when what is stored changes
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Unit:
     labelled: bool
     shape: tuple[int, int, int, int]
     foreground: tuple[bool, ...]
-    content: tuple[str, ...]  # SHA-256 of each stored image (volume or 2-D image)
+    content: tuple[str, ...]  # of each image (volume or 2-D) that is not constant, see ContentHashd
     sources: tuple[tuple[str, int, int], ...]  # (path, bytes, mtime in ns) of every file read
 
 
@@ -79,7 +79,8 @@ class SliceStore:
         recipe = {k: v for k, v in asdict(facts).items() if k not in ("name", "reader")}
         recipe["classes"] = list(facts.classes.items())  # their order numbers the channels, and sort_keys would lose it
         digest = hashlib.sha256(json.dumps([FORMAT, image_size, recipe], sort_keys=True).encode()).hexdigest()
-        self.folder = Path(root) / facts.name / digest[:16]
+        self.root = Path(root)
+        self.folder = self.root / facts.name / digest[:16]
         self.facts, self.image_size = facts, image_size
         ordered = sorted(items, key=lambda i: (i["case"], i["volume"]))
         self._groups = [list(g) for _, g in groupby(ordered, key=lambda i: (i["case"], i["volume"]))]
@@ -123,7 +124,7 @@ class SliceStore:
             pair = torch.cat([image, label]).numpy()  # (2, H, W) or (2, X, Y, Z)
             stack = np.moveaxis(pair, 1 + self.facts.slice_axis, 0) if self.facts.dims == 3 else pair[None]
             images.append(stack.astype(np.float16))
-            content.append(hashlib.sha256(np.ascontiguousarray(images[-1][:, 0]).tobytes()).hexdigest())
+            content += [data["content"]] if data["content"] else []
         array = np.concatenate(images)
         unit = Unit(
             case=items[0]["case"],
@@ -158,7 +159,7 @@ class SliceStore:
         missing = sum(unit is None for unit in found)
         if missing:
             jobs = [(i, g) for i, (g, unit) in enumerate(zip(self._groups, found, strict=True)) if unit is None]
-            # Ranks begin at different places and take what another process has meanwhile built: together they build all once.
+            # Ranks begin at different places and take what another has meanwhile built: together they build all once.
             start = len(jobs) * dist.get_rank() // dist.get_world_size() if dist.is_initialized() else 0
             for i, items in tqdm(jobs[start:] + jobs[:start], desc=f"slice store {self.facts.name}", unit="case"):
                 path = self._path(items)

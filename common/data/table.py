@@ -43,7 +43,7 @@ def read_table(path: Path) -> pd.DataFrame:
         if (table[column] == "").any():
             raise ValueError(f"{path}, row {int((table[column] == '').idxmax()) + 2}: {column} is empty; fill it or remove the row.")
     if table["image"].duplicated().any():
-        raise ValueError(f"{path}: image {table['image'][table['image'].duplicated()].iloc[0]} is listed twice.")
+        raise ValueError(f"{path}: image {table['image'][table['image'].duplicated()].iloc[0]} is listed twice; remove one row.")
     return table
 
 
@@ -108,5 +108,5 @@ def _spacing(text: str, path: Path, row: int) -> list[float] | None:
     except ValueError:
         values = []
     if len(values) not in (2, 3) or not all(0 < v < math.inf for v in values):
-        raise ValueError(f"{path}, row {row + 2}: spacing {text!r}; write two or three positive numbers in mm, as 1.5 1.5 8.")
+        raise ValueError(f"{path}, row {row + 2}: spacing {text!r} is not two or three positive numbers in mm; write, say, 1.5 1.5 8.")
     return values

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,18 @@ class LabelValuesd(MapTransform):
         return out
 
 
+class ContentHashd(MapTransform):
+    """Put a SHA-256 of the image's values under `content`, empty for a constant image, which says nothing.
+
+    Its place is before windows and sizes, by which datasets differ: a copy of an image in another dataset has the same one.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        image = data[self.first_key(data)].as_tensor().float().contiguous()
+        told = hashlib.sha256(str(tuple(image.shape)).encode() + image.numpy().tobytes()).hexdigest()
+        return dict(data) | {"content": told if image.min() < image.max() else ""}
+
+
 def label_map(facts: Facts) -> dict[str, list[int]]:
     """Raw label values and the class indices they become (0 = background), as `MapLabelValued` takes them."""
     index = {value: channel for channel, values in enumerate(facts.classes.values(), start=1) for value in values}
@@ -159,7 +172,13 @@ def preprocessing(facts: Facts, image_size: int) -> Compose:
         LabelValuesd(["label"], values=facts.label_values),
         MapLabelValued("label", allow_missing_keys=True, **label_map(facts)),
     ]
-    return Compose([*steps, *_to_network(facts, image_size, keys)])
+    return Compose([*steps, *_turn(facts, keys), ContentHashd("image"), *_to_network(facts, image_size, keys)])
+
+
+def _turn(facts: Facts, keys: Sequence[str]) -> list[Any]:
+    if facts.orientation is None:
+        return []
+    return [Orientationd(keys, axcodes=facts.orientation, labels=None, allow_missing_keys=True)]
 
 
 def _to_network(facts: Facts, image_size: int, keys: Sequence[str]) -> list[Any]:
@@ -168,10 +187,9 @@ def _to_network(facts: Facts, image_size: int, keys: Sequence[str]) -> list[Any]
         size[facts.slice_axis] = -1
     smooth = "trilinear" if facts.dims == 3 else "bilinear"
     modes = [smooth if key == "image" else "nearest" for key in keys]
-    turn = [] if facts.orientation is None else [Orientationd(keys, axcodes=facts.orientation, labels=None, allow_missing_keys=True)]
     # where both percentiles coincide (a nearly black image) the stock scaling shifts only, and does not clip
     clip = ThresholdIntensityd("image", threshold=1.0, above=False, cval=1.0)
-    return [*turn, intensity(facts), clip, Resized(keys, spatial_size=size, mode=modes, allow_missing_keys=True)]
+    return [intensity(facts), clip, Resized(keys, spatial_size=size, mode=modes, allow_missing_keys=True)]
 
 
 def evaluation(facts: Facts, image_size: int) -> Compose:
@@ -181,7 +199,7 @@ def evaluation(facts: Facts, image_size: int) -> Compose:
         LabelValuesd(["label"], values=facts.label_values),
         MapLabelValued("label", **label_map(facts)),
     ]
-    return Compose([*steps, *_to_network(facts, image_size, ["image"])])
+    return Compose([*steps, *_turn(facts, ["image"]), *_to_network(facts, image_size, ["image"])])
 
 
 def restore(transform: Compose) -> Compose:

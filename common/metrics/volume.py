@@ -18,6 +18,7 @@ from monai.data.utils import affine_to_spacing
 from monai.engines import IterationEvents, SupervisedEvaluator
 from monai.metrics.utils import get_mask_edges, get_surface_distance
 
+from ..handlers import save_atomic
 from .gather import gather, is_main_rank
 
 METRICS = ("dice", "iou", "recall", "precision", "hd95")
@@ -162,13 +163,7 @@ class CaseMetrics:
         result = {"dataset": self.dataset, "run": self.run} | result
         result["parameters"] = sum(p.numel() for p in engine.network.parameters())
         result["seconds_per_case"] = seconds / len({row["case"] for row in result["units"]})
-        self.output.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.output.with_name(f".{self.output.name}.{os.getpid()}.tmp")
-        try:
-            temporary.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
-            temporary.replace(self.output)
-        finally:
-            temporary.unlink(missing_ok=True)
+        save_atomic(json.dumps(result, indent=1, allow_nan=False) + "\n", self.output)
         logger.info("%s on %s: %s", self.run, self.dataset, result["mean"])
 
 

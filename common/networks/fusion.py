@@ -18,7 +18,8 @@ class CrossAttentionFusion(nn.Module):
     """The target teacher's map attends to each source teacher's; both are joined and refined (stage 2, section 3.2).
 
     `x = W [t ; a_1 ; ... ; a_n]` (1x1 convolution of the concatenation), `y = x + body(x)` (two 3x3 convolutions with
-    batch norm), `a_k = softmax(q(t) k(s_k)^T / sqrt(d)) v(s_k)` with several heads over the tokens of one image.
+    batch norm, or another `norm` of MONAI's), `a_k = softmax(q(t) k(s_k)^T / sqrt(d)) v(s_k)` with several heads over
+    the tokens of one image.
     `forward(target, sources)`: target `(B, channels, *grid)`, source k `(B, source_channels[k], *its own grid)`;
     returns the target's shape. There are at most `heads` heads, fewer where they would be under 8 channels wide (slow,
     and too narrow to compare anything); `channels` need not be their multiple, the attention's width is rounded up.
@@ -34,7 +35,14 @@ class CrossAttentionFusion(nn.Module):
     """
 
     def __init__(
-        self, spatial_dims: int, channels: int, source_channels: Sequence[int], *, heads: int = 4, tokens: int = 16
+        self,
+        spatial_dims: int,
+        channels: int,
+        source_channels: Sequence[int],
+        *,
+        heads: int = 4,
+        tokens: int = 16,
+        norm: str = "batch",
     ) -> None:
         super().__init__()
         if not source_channels:
@@ -48,13 +56,12 @@ class CrossAttentionFusion(nn.Module):
         self.mode = "bilinear" if spatial_dims == 2 else "trilinear"
         self.attentions = nn.ModuleList(CrossAttention(channels, s, width, heads=heads) for s in source_channels)
         conv = Conv["conv", spatial_dims]
-        norm = Norm["batch", spatial_dims]
         self.join_target = conv(channels, channels, 1)
         self.join_sources = conv(width * len(source_channels), channels, 1, bias=False)
-        last_norm = norm(channels)
+        first_norm, last_norm = (Norm[norm, spatial_dims](channels, affine=True) for _ in range(2))
         self.body = nn.Sequential(
             conv(channels, channels, 3, padding=1, bias=False),
-            norm(channels),
+            first_norm,
             nn.ReLU(inplace=True),
             conv(channels, channels, 3, padding=1, bias=False),
             last_norm,

@@ -24,8 +24,8 @@ class JointTeacher(FeatureNet):
     never run and not part of the state dict.
 
     At each level named in `levels` (None: all) the target's map attends to those of the sources that have a level of
-    the same stride, see `CrossAttentionFusion` for `heads` and `tokens`; bottlenecks always pair with one another. A
-    level that is not named, or that no source has, passes the target's map through.
+    the same stride, see `CrossAttentionFusion` for `heads`, `tokens` and `norm`; bottlenecks always pair with one
+    another. A level that is not named, or that no source has, passes the target's map through.
     Raises ValueError for fewer than two teachers, teachers of other dimensions or input channels, unknown level
     names, or if nothing is left to fuse.
     """
@@ -40,6 +40,7 @@ class JointTeacher(FeatureNet):
         levels: Sequence[str] | None = None,
         heads: int = 4,
         tokens: int = 16,
+        norm: str = "batch",
         warm_start: bool = False,
     ) -> None:
         super().__init__()
@@ -68,14 +69,16 @@ class JointTeacher(FeatureNet):
             "levels": None if levels is None else list(levels),
             "heads": heads,
             "tokens": tokens,
-        }
+        } | ({} if norm == "batch" else {"norm": norm})
         self.teachers = nn.ModuleList(copy.deepcopy(teacher).encoder_only() for teacher in teachers)
         self.teachers.requires_grad_(False).eval()
         self.fusions = nn.ModuleList()
         for i, partners in plan:
             channels = target.level_specs[i].channels
             widths = [teachers[k].level_specs[j].channels for k, j in partners]
-            self.fusions.append(CrossAttentionFusion(self.spatial_dims, channels, widths, heads=heads, tokens=tokens))
+            self.fusions.append(
+                CrossAttentionFusion(self.spatial_dims, channels, widths, heads=heads, tokens=tokens, norm=norm)
+            )
         self.decoder = target.with_outputs(out_channels).decoder_only()
         if warm_start:
             try:

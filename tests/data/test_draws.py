@@ -199,7 +199,7 @@ def test_ranks_share_the_batches_of_one_process(monkeypatch: pytest.MonkeyPatch,
     single = batches(None)
     assert single == [list(range(48 + i, 54 + i)) for i in range(0, 24, 6)]  # the third epoch
     shared = [batches(rank) for rank in range(ranks)]
-    assert [sorted(sum(parts, [])) for parts in zip(*shared, strict=True)] == single
+    assert [sorted(index for part in parts for index in part) for parts in zip(*shared, strict=True)] == single
 
 
 def test_the_stock_trainer_walks_through_the_epochs() -> None:

@@ -91,7 +91,7 @@ def test_an_entry_of_a_module_takes_its_facts_and_may_replace_some(group: Path) 
 
 
 def test_names_a_dataset_or_key_that_is_unknown(group: Path) -> None:
-    with pytest.raises(ValueError, match=r"dataset 'kits' is not in .*heart\.yaml; it has ours, acdc, lits"):
+    with pytest.raises(ValueError, match=r"dataset 'kits' is not in .*heart\.yaml; choose from ours, acdc, lits"):
         load_facts(group, "kits")
     group.write_text(GROUP.replace("dims: 2", "dim: 2"))
     with pytest.raises(ValueError, match=r"heart\.yaml, dataset ours: unknown keys \['dim'\]; known: .*dims"):

@@ -72,12 +72,14 @@ def test_budgets_are_nested() -> None:
 
 
 def test_refuses_too_few_cases_and_a_budget_that_cannot_be_met() -> None:
-    with pytest.raises(ValueError, match=r"4 labelled cases \(toy/p000, .*at least 5"):
+    with pytest.raises(ValueError, match=r"toy: 4 labelled patients of 4 \(toy/p000, .*at least 5"):
         make_split(CASES[:4], fold=0)
-    with pytest.raises(ValueError, match="4 labelled cases"):
+    with pytest.raises(ValueError, match="4 labelled patients of 23"):
         make_split(CASES, fold=0, labelled=CASES[:4])
     for budget in (1, 19):
-        with pytest.raises(ValueError, match=f"target_cases={budget}: the fold has 18 labelled patients; give 2 to 18"):
+        with pytest.raises(
+            ValueError, match=f"target_cases: {budget}; the fold has 18 labelled patients; give 2 to 18"
+        ):
             make_split(CASES, fold=0, target_cases=budget)
 
 

@@ -130,6 +130,17 @@ def test_facts_by_case(tmp_path: Path, volumes: list[Item]) -> None:
     assert store.foreground() == {"vols/p 2": True, "vols/p1": True}
 
 
+def test_an_images_content_is_known_by_one_hash_whatever_is_made_of_it(tmp_path: Path, volumes: list[Item]) -> None:
+    def content(size: int = 16, **changes) -> dict[str, list[str]]:
+        return build(tmp_path, replace(VOLUMES, **changes), size, volumes).content()
+
+    assert content() == content(8) == content(window=None, percentiles=(5.0, 95.0)) == content(name="other")
+    image = nibabel.load(volumes[1]["image"])
+    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj) * 0, image.affine), volumes[1]["image"])
+    after = content()
+    assert [len(after[case]) for case in ("vols/p 2", "vols/p1")] == [1, 1]  # a blank image is no one's copy
+
+
 @pytest.mark.parametrize("change", ["time", "size"])
 @pytest.mark.parametrize("name", ["p01_1.png", "mask_p01_1.png"])
 def test_rebuilds_the_unit_whose_source_changed(tmp_path: Path, toy, change: str, name: str) -> None:

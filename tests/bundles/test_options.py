@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a user turns on a bundle: MLflow by one key, other architectures, a DICOM series."""
+
+import sqlite3
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from common.networks import TransResUNet, UNet
+from common.phantoms.layouts import write_dataset, write_dicom_series
+from common.runs import from_run
+from monai.bundle import run
+
+ROOT = Path(__file__).parents[2]
+TINY = {"image_size": 32, "max_epochs": 1, "epoch_length": 1, "batch_size": 2, "logging_file": False}
+UNET = {"unet::features": [4, 4, 8, 8, 8, 4]}
+TRANS = {"architecture": "TransResUNet", "transresunet::width": 4}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    root = tmp_path_factory.mktemp("data")
+    for name in ("acdc", "sunnybrook"):
+        write_dataset(name, root, cases=8, size=32, slices=4)
+    return str(root)
+
+
+@pytest.fixture(autouse=True)
+def from_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def train(bundle: str, config: str, **facts: object) -> None:
+    run("training", config_file=f"bundles/{bundle}/configs/{config}.yaml", **TINY, **facts)
+
+
+def test_mlflow_is_one_key(data: str, tmp_path: Path) -> None:
+    train("student_acdc", "train", tracking="bundles/mlflow.yaml", data_dir=data, runs_dir=str(tmp_path), **UNET)
+    with sqlite3.connect(tmp_path / "mlflow.db") as tables:
+        keys = {key for (key,) in tables.execute("select distinct key from metrics")}
+    assert {"train_loss", "val_dice"} <= keys
+
+
+def test_teachers_of_both_architectures_teach_a_unet(data: str, tmp_path: Path) -> None:
+    places = {"data_dir": data, "runs_dir": str(tmp_path)}
+    train("teacher_acdc", "train", **places, **UNET)
+    train("teacher_sunnybrook", "adapt", target="acdc", **places, **TRANS)
+    trans, unet = f"{tmp_path}/teacher_sunnybrook/for_acdc/0", f"{tmp_path}/teacher_acdc/alone/0"
+    for variant, teachers in (("unet_first", [unet, trans]), ("trans_first", [trans, unet])):
+        train("joint_teacher_cardiac", "train", target="acdc", teachers=teachers, teacher_floor=0, variant=variant, **places)
+        joint = tmp_path / "joint_teacher_cardiac" / variant / "0"
+        distilled = {"teacher": str(joint), "teacher_floor": 0, "variant": f"distill_{variant}"}
+        train("student_acdc", "distill", **distilled, **places, **UNET)
+        assert isinstance(from_run(tmp_path / "student_acdc" / f"distill_{variant}" / "0"), UNet)
+    assert isinstance(from_run(trans), TransResUNet)
+
+
+def test_a_dicom_series_becomes_a_label_volume_in_its_geometry(data: str, tmp_path: Path) -> None:
+    places = {"data_dir": data, "runs_dir": str(tmp_path)}
+    train("student_acdc", "train", **places, **UNET)
+    values = np.random.default_rng(0).normal(100, 30, (24, 30, 5)).astype(np.int16)
+    write_dicom_series(values, (1.2, 1.5, 4.0), tmp_path / "series")
+    run(
+        "inferring",
+        config_file="bundles/student_acdc/configs/inference.yaml",
+        input=str(tmp_path / "series"),
+        output_dir=str(tmp_path / "out"),
+        run_dir=str(tmp_path / "student_acdc" / "alone" / "0"),
+        spatial_size=[32, 32, -1],
+        logging_file=False,
+        **{"network_def::features": UNET["unet::features"]},
+    )
+    label = nibabel.load(next((tmp_path / "out").glob("*.nii.gz")))
+    assert label.shape == values.shape
+    np.testing.assert_allclose(label.header.get_zooms(), (1.2, 1.5, 4.0), rtol=1e-4)
