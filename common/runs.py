@@ -194,7 +194,8 @@ def _same(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> None:
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any, Any]]:
-    for key in sorted(set(old) | set(new)):
+    # a top-level key that only one side has came or went with an update of the recipes
+    for key in sorted(set(old) | set(new) if place else set(old) & set(new)):
         before, now = old.get(key), new.get(key)
         if isinstance(before, Mapping) and isinstance(now, Mapping):
             yield from _differences(before, now, f"{place}{key}::")

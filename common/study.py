@@ -120,7 +120,8 @@ class _Planner:
         overrides = {"data_dir": self.data, "runs_dir": self.runs, "seed": str(cell.seed), "variant": variant}
         overrides |= flags or {}
         if "network" in cell.vary and not bundle.startswith("joint_teacher_"):  # a joint teacher is what its teachers are
-            overrides |= {"architecture": cell.vary["network"]}
+            teachers, _, student = cell.vary["network"].partition("-")
+            overrides |= {"architecture": teachers if bundle.startswith("teacher_") else student or teachers}
         overrides |= {"target_cases": str(cell.cases)} if cell.cases else {}
         overrides |= self.settings
         return self.add(

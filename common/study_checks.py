@@ -23,7 +23,7 @@ ARMS = {
     "distill_equal_volume": "the student of equal_volume",
 }
 NEED_SOURCES = frozenset(ARMS) - {"alone", "teacher", "multi_head", "distill_target_only"}
-NETWORKS = ("UNet", "TransResUNet")
+NETWORKS = ("UNet", "TransResUNet", "TransResUNet-UNet")  # the last: teachers - student
 # What can be varied, in the order of the variant's suffixes; study.py says at each run which of them touch it.
 KEYS = ("r", "levels", "sources", "network")
 # Keys that the study itself sets; `--set` may not touch them, or two runs would share a folder.

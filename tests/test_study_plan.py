@@ -59,7 +59,7 @@ EQUAL = {
 EXPECTED = {
     "alone": {"student_acdc/alone/0": ("train", {})},
     "pooled": {"student_acdc/pooled/0": ("train", {"sources": '["sunnybrook"]'})},
-    "multi_head": {"multi_head_cardiac/alone/0": ("train", {})},
+    "multi_head": {"multi_head_cardiac/for_acdc/0": ("train", {"target": "acdc", "sources": '["sunnybrook"]'})},
     "source_only": {"student_sunnybrook/alone/0": ("train", {})},
     "teacher": {"teacher_acdc/alone/0": ("train", {})},
     "source_teacher": {"teacher_sunnybrook/for_acdc/0": ("adapt", {"target": "acdc"})},
@@ -141,7 +141,7 @@ def test_endpoints_are_the_arms_own_runs(arm):
         "source_teacher": ["teacher_brats/for_isles/0", "teacher_mets/for_isles/0"],
     }
     one = {
-        "multi_head": "multi_head_mri/alone/0",
+        "multi_head": "multi_head_mri/for_isles/0",
         "teacher": "teacher_isles/alone/0",
         "joint": "joint_teacher_mri/for_isles/0",
         "joint_wide": "joint_teacher_mri/wide_for_isles/0",
@@ -181,18 +181,16 @@ def test_arms_share_runs():
     assert len(trained(planned)) == 1 + 2 + 2 + 3 + 3  # teacher, sources', other inits, joint ones, students
 
 
-def test_multi_head_is_trained_once_for_all_targets_but_not_with_few_labels():
+def test_multi_head_is_trained_for_each_target():
     both = make(arms=["multi_head"], targets=["acdc", "sunnybrook"], target_cases=["all", 5])
-    assert [job.name for job in both.jobs] == [
-        "train multi_head_cardiac/alone/0",
-        "evaluate multi_head_cardiac/alone/0 on acdc",
-        "evaluate multi_head_cardiac/alone/0 on sunnybrook",
-        "train multi_head_cardiac/for_acdc_cases=5/0",
-        "evaluate multi_head_cardiac/for_acdc_cases=5/0 on acdc",
-        "train multi_head_cardiac/for_sunnybrook_cases=5/0",
-        "evaluate multi_head_cardiac/for_sunnybrook_cases=5/0 on sunnybrook",
-    ]
-    assert own_flags(both.jobs[3]) == {"target": "acdc", "sources": '["sunnybrook"]', "target_cases": "5"}
+    assert {job.name for job in both.jobs} == {
+        f"{verb} multi_head_cardiac/for_{target}{cases}/0{on}"
+        for target in ("acdc", "sunnybrook")
+        for cases in ("", "_cases=5")
+        for verb, on in (("train", ""), ("evaluate", f" on {target}"))
+    }
+    few = trained(both)["multi_head_cardiac/for_acdc_cases=5/0"]
+    assert own_flags(few) == {"target": "acdc", "sources": '["sunnybrook"]', "target_cases": "5"}
 
 
 @pytest.mark.parametrize("arm", sorted(set(ARMS) - {"source_only"}))
@@ -264,8 +262,18 @@ def test_order_within_sources_makes_no_difference():
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_vary_network_touches_every_run(arm):
-    jobs, marked, told = touched("network", "TransResUNet", arm)
-    assert marked == told == set(jobs)
+    jobs, marked, _ = touched("network", "TransResUNet", arm)
+    told = {job.run_id for job in jobs.values() if job.overrides.get("architecture") == "TransResUNet"}
+    assert marked == set(jobs)
+    assert told == {run for run in jobs if not run.startswith("joint_teacher")}  # which is what its teachers are
+
+
+def test_teachers_and_student_may_differ_in_architecture():
+    jobs, marked, _ = touched("network", "TransResUNet-UNet", "distill")
+    assert marked == set(jobs)
+    told = {run.split("/")[0]: job.overrides.get("architecture") for run, job in jobs.items()}
+    teachers = dict.fromkeys(["teacher_isles", "teacher_brats", "teacher_mets"], "TransResUNet")
+    assert told == teachers | {"joint_teacher_mri": None, "student_isles": "UNet"}
 
 
 def test_varied_keys_combine_in_one_order():
@@ -332,7 +340,7 @@ def test_more_arms_only_add_jobs():
         ({"vary": {"r": ["2"]}}, "unknown value of r '2'; choose from 0, 1"),
         ({"vary": {"r": []}}, "vary r: give one or more different values, not none"),
         ({"vary": {"r": ["0", "0"]}}, "vary r: give one or more different values, not 0, 0"),
-        ({"vary": {"network": ["VNet"]}}, "unknown value of network 'VNet'; choose from UNet, TransResUNet"),
+        ({"vary": {"network": ["VNet"]}}, "unknown value of network 'VNet'; choose from UNet, TransResUNet, TransResUNet-UNet"),
         ({"vary": {"levels": ["a,b"]}}, r"bad levels 'a,b'; join the names of the levels by \+"),
         ({"vary": {"sources": ["lits"]}}, "unknown source 'lits'; choose from acdc, sunnybrook"),
         ({"vary": {"sources": ["acdc"]}}, r"target 'acdc' equals a source \(vary sources=acdc\); .* sunnybrook"),
@@ -354,7 +362,7 @@ def test_one_dataset_is_enough_for_arms_without_sources(arm):
 
 
 def test_all_arms_all_seeds_is_the_expected_amount():
-    """The whole study on cardiac, counted by hand: per target and seed 14 runs, and one multi-head a seed."""
+    """The whole study on cardiac, counted by hand: per target and seed 16 runs."""
     planned = make(arms=list(ARMS), targets=["acdc", "sunnybrook"], seeds=range(5))
     runs = trained(planned)
     kinds = itertools.groupby(sorted(run.split("/")[0].rsplit("_", 1)[0] for run in runs))
@@ -362,5 +370,5 @@ def test_all_arms_all_seeds_is_the_expected_amount():
         "student": 5 * 2 * 6,  # alone, pooled, distill, _wide, _target_only, _equal_volume
         "teacher": 5 * 2 * 5,  # alone, init 1, equal volume; as a source: adapted, adapted at equal volume
         "joint_teacher": 5 * 2 * 4,
-        "multi_head": 5,
+        "multi_head": 5 * 2,
     }

@@ -32,10 +32,10 @@ def _png_release(root: Path, *, cases_with_masks: tuple[str, ...], without: tupl
 def test_the_sequence_is_an_option_and_test_cases_are_left_out(tmp_path: Path) -> None:
     root = write_dataset("brainmetshare", tmp_path, cases=2, size=16, slices=4)
     (root / "test/Mets_201").mkdir(parents=True)
-    (root / "test/Mets_201/t1_gd.nii.gz").touch()
-    assert [Path(item["image"]).name for item in cases(root)] == ["t1_gd.nii.gz"] * 2
-    (root / "test/Mets_201/t1_gd.nii.gz").rename(root / "test/Mets_201/flair.nii.gz")
-    assert [Path(item["image"]).name for item in cases(root, sequence="flair")] == ["flair.nii.gz"] * 2
+    (root / "test/Mets_201/flair.nii.gz").touch()
+    assert [Path(item["image"]).name for item in cases(root)] == ["flair.nii.gz"] * 2
+    (root / "test/Mets_201/flair.nii.gz").rename(root / "test/Mets_201/t1_gd.nii.gz")
+    assert [Path(item["image"]).name for item in cases(root, sequence="t1_gd")] == ["t1_gd.nii.gz"] * 2
     with pytest.raises(ValueError, match=r"unknown sequence 't2'; choose one of bravo, t1_pre, t1_gd, flair"):
         cases(root, sequence="t2")
 
@@ -53,7 +53,7 @@ def test_conversion_orders_slices_by_number_and_keeps_the_pictures_sides(tmp_pat
     (item,) = cases(out)
     assert item["case"] == "brainmetshare/Mets_001" and (out / "test/Mets_201/flair.nii.gz").is_file()
     image, label = nibabel.load(item["image"]), nibabel.load(item["label"])
-    np.testing.assert_array_equal(image.get_fdata(), volumes[2].transpose(2, 1, 0))
+    np.testing.assert_array_equal(image.get_fdata(), volumes[3].transpose(2, 1, 0))
     np.testing.assert_array_equal(label.get_fdata(), (volumes[0] == 200).transpose(2, 1, 0))
     assert nibabel.aff2axcodes(image.affine) == ("L", "P", "S")
     np.testing.assert_allclose(image.header.get_zooms(), (0.94, 0.94, 1.0))
