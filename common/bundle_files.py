@@ -256,10 +256,22 @@ def _metadata(bundle: str, summary: str, facts: Facts) -> dict[str, Any]:
 
 
 def _readme(bundle: str, summary: str, root: Path) -> str:
-    lines = [f"# {bundle}", "", summary, "", "Run from the repository's root; every key at the top of a file can be overridden.", ""]
+    lines = [
+        f"# {bundle}",
+        "",
+        summary,
+        "",
+        "Run from the repository's root; every key at the top of a file can be overridden.",
+        "",
+    ]
     runs = [(path.stem, path.read_text().splitlines()[:2]) for path in sorted((root / "configs").glob("*.yaml"))]
     for stem, (what, command) in runs:
-        lines += [f"- `{stem}.yaml`: {what.removeprefix('# ').split(': ', 1)[1]}", "", f"      {command.removeprefix('# ')}", ""]
+        lines += [
+            f"- `{stem}.yaml`: {what.removeprefix('# ').split(': ', 1)[1]}",
+            "",
+            f"      {command.removeprefix('# ')}",
+            "",
+        ]
     return "\n".join(lines)
 
 

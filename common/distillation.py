@@ -32,9 +32,7 @@ def pair_levels(
     if levels is not None:
         unknown = [name for name in levels if name not in names]
         if unknown or not levels:
-            raise ValueError(
-                f"levels: {', '.join(unknown) or 'empty list'}; the student's levels are {', '.join(names)}"
-            )
+            raise ValueError(f"levels: {', '.join(unknown) or 'empty list'}; the student's levels are {', '.join(names)}")
     by_stride = {spec.stride: j for j, spec in enumerate(teacher[:-1])}
     pairs = [(i, by_stride[spec.stride]) for i, spec in enumerate(student[:-1]) if spec.stride in by_stride]
     pairs.append((len(student) - 1, len(teacher) - 1))
@@ -43,9 +41,7 @@ def pair_levels(
     alone = [name for name in levels if names.index(name) not in [i for i, _ in pairs]]
     if alone:
         strides = ", ".join(str(spec.stride) for spec in teacher)
-        raise ValueError(
-            f"levels: {', '.join(alone)} of the student has no partner; the teacher's strides are {strides}"
-        )
+        raise ValueError(f"levels: {', '.join(alone)} of the student has no partner; the teacher's strides are {strides}")
     return [(i, j) for i, j in pairs if names[i] in levels]
 
 
@@ -166,9 +162,7 @@ class DistillationLoss(nn.Module):
         super().__init__()
         different = sorted(set(terms) ^ set(weights))
         if different:
-            raise ValueError(
-                f"weights: {', '.join(different)} is not both a term and a weight; terms are {', '.join(terms)}"
-            )
+            raise ValueError(f"weights: {', '.join(different)} is not both a term and a weight; terms are {', '.join(terms)}")
         self.task = task
         self.functions = dict(terms)
         self.weights = dict(weights)

@@ -15,8 +15,8 @@ import ignite.distributed as idist
 import numpy as np
 import torch
 import torch.distributed as dist
-from ignite.engine import Engine, Events
-from monai.engines import SupervisedEvaluator
+from ignite.engine import Events
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch import nn
 
 from .errors import brief
@@ -25,7 +25,8 @@ __all__ = ["RunKeeper", "TeacherFloor", "save_atomic"]
 
 
 def save_atomic(value: Any, path: Path) -> None:
-    """`torch.save`, or text for a str, or JSON for a `.json`, put in place by `os.replace`; what was there stays whole if saving fails.
+    """`torch.save`, or text for a str, or JSON for a `.json`, put in place by `os.replace`; what was there stays whole if
+    saving fails.
 
     Raises:
         OSError: the disk is full or the folder is not writable; names the file.
@@ -54,11 +55,11 @@ def save_atomic(value: Any, path: Path) -> None:
 class RunKeeper:
     """Keeps a run: history, best model, learning-rate plateau, checkpoint each epoch, exact resume.
 
-    MONAI's stock handlers lose the best metric and the plateau's state across a resume, so one state holds them all and is saved
-    with network, optimizer and scheduler in one file. Put it after the ValidationHandler in the trainer's handlers.
+    MONAI's stock handlers lose the best metric and the plateau's state across a resume, so one state holds them all and is
+    saved with network, optimizer and scheduler in one file. Put it after the ValidationHandler in the trainer's handlers.
 
-    - The best epoch counts from `select_from` on: only there is the mechanism (curriculum, adversarial weight) fully on, and the
-      same epoch holds for the baselines.
+    - The best epoch counts from `select_from` on: only there is the mechanism (curriculum, adversarial weight) fully on, and
+      the same epoch holds for the baselines.
     - `model.pt` appears when training is complete; until then the best weights lie in `checkpoints/`.
     - Every epoch reseeds torch from (seed, epoch, rank): randomness is a function of those, so a killed run ends bit-equal.
     - Under torch.distributed rank 0 writes, and its buffers (batch-norm statistics) are what all ranks validate with.
@@ -99,14 +100,14 @@ class RunKeeper:
         self.state["processes"] = idist.get_world_size()
         self._sums: dict[str, float] = {}
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: SupervisedTrainer) -> None:
         engine.add_event_handler(Events.STARTED, self.resume)
         engine.add_event_handler(Events.EPOCH_STARTED, self.start_epoch)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.add)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.end_epoch)
         engine.add_event_handler(Events.COMPLETED, self.finish)
 
-    def resume(self, engine: Engine) -> None:
+    def resume(self, engine: SupervisedTrainer) -> None:
         """Take up the last checkpoint, if there is one."""
         if engine.state.rank == 0:
             for folder in (self.run_dir, self.last.parent):
@@ -132,12 +133,12 @@ class RunKeeper:
         if self._exhausted(engine.state.epoch - 1):
             engine.terminate()
 
-    def start_epoch(self, engine: Engine) -> None:
+    def start_epoch(self, engine: SupervisedTrainer) -> None:
         key = [self.seed, engine.state.epoch, engine.state.rank]
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
         self._sums, self._start = {}, time.perf_counter()
 
-    def add(self, engine: Engine) -> None:
+    def add(self, engine: SupervisedTrainer) -> None:
         loss = float(engine.state.output["loss"].detach())
         if not math.isfinite(loss):
             raise ValueError(
@@ -151,7 +152,7 @@ class RunKeeper:
             for buffer in self.deployable.buffers():
                 dist.broadcast(buffer, src=0)
 
-    def end_epoch(self, engine: Engine) -> None:
+    def end_epoch(self, engine: SupervisedTrainer) -> None:
         """Score, keep the best, step the scheduler, save."""
         epoch = engine.state.epoch - 1
         value = float(self.evaluator.state.metrics[self.evaluator.state.key_metric_name])
@@ -183,7 +184,7 @@ class RunKeeper:
     def _exhausted(self, epoch: int) -> bool:
         return self.patience is not None and 0 <= self.state["best_epoch"] <= epoch - self.patience
 
-    def finish(self, engine: Engine) -> None:
+    def finish(self, engine: SupervisedTrainer) -> None:
         """Publish the best weights as model.pt; the last file written marks the run as complete."""
         if engine.state.rank == 0:
             save_atomic(self.state, self.run_dir / "history.json")
@@ -193,7 +194,8 @@ class RunKeeper:
 class TeacherFloor:
     """Refuses a frozen teacher that has learned nothing, before it teaches.
 
-    Each teacher's output is scored on the target's validation slices by the evaluator's own metric; one below the floor (default:
+    Each teacher's output is scored on the target's validation slices by the evaluator's own metric; one below the floor
+    (default:
     the score of predicting all foreground) stops the run: a silently untrained teacher is the classic failure of distillation.
 
     Args:
@@ -215,18 +217,18 @@ class TeacherFloor:
             raise ValueError(f"teacher_floor: {floor!r}; give a Dice from 0 (no check) to 1, or null.")
         self.teachers, self.evaluator, self.out_channels, self.floor = teachers, evaluator, out_channels, floor
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: SupervisedTrainer) -> None:
         engine.add_event_handler(Events.STARTED, self)
 
     def _score(self, network: nn.Module) -> float:
         own, self.evaluator.network = self.evaluator.network, network
         try:
-            self.evaluator.run()
+            self.evaluator.run(0)  # logged as epoch 0, before training
         finally:
             self.evaluator.network = own
         return float(self.evaluator.state.metrics[self.evaluator.state.key_metric_name])
 
-    def __call__(self, engine: Engine) -> None:
+    def __call__(self, engine: SupervisedTrainer) -> None:
         if engine.state.epoch > 0 or self.floor == 0:  # resumed: checked when it began
             return
         floor = self._score(_FirstClass(self.out_channels)) if self.floor is None else self.floor
@@ -234,10 +236,13 @@ class TeacherFloor:
             try:
                 score = self._score(teacher.to(engine.state.device))
             except ValueError as error:
-                raise ValueError(f"teacher {run} does not fit the target ({error}); give one of the target's classes.") from error
+                raise ValueError(
+                    f"teacher {run} does not fit the target ({error}); give one of the target's classes."
+                ) from error
             if score < floor:
                 raise ValueError(
-                    f"teacher {run} scores {score:.3f} on the target's validation patients, below the floor of {floor:.3f}: it is"
+                    f"teacher {run} scores {score:.3f} on the target's validation patients, below the floor of"
+                    f" {floor:.3f}: it is"
                     " untrained or of another task. Train it longer, or set teacher_floor to 0 to go on regardless."
                 )
 

@@ -133,7 +133,9 @@ def test_items(run_dir: str | Path, *, dataset: str, group_file: str, data_dir: 
     splits = _read_json(run_dir, "folds.json", "datasets")["datasets"]
     seen = {case for split in splits.values() for part in ("train", "val") for case in split[part]}
     if test & seen:
-        raise ValueError(f"run {run_dir} trained on test patient {min(test & seen)} of fold {seed}; evaluate it on its own seed.")
+        raise ValueError(
+            f"run {run_dir} trained on test patient {min(test & seen)} of fold {seed}; evaluate it on its own seed."
+        )
     return [item for item in items if item["case"] in test]
 
 
@@ -206,8 +208,8 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any], place: str = ""
 def live_config() -> dict[str, Any]:
     """The configuration being run, overrides included, after a check of its keys and of `LEAST` and `CHOICES`.
 
-    MONAI hands expressions the parsed values only and takes any override silently, so the parser is found among the callers. Known
-    are the keys of the bundle's own files, of the overlays and of all recipes (one study's settings go to every stage).
+    MONAI hands expressions the parsed values only and takes any override silently, so the parser is found among the callers.
+    Known are the keys of the bundle's own files, of the overlays and of all recipes (one study's settings go to every stage).
     """
     parsers = [f.frame.f_locals.get("self") for f in inspect.stack(context=0)]
     parser = next((p for p in reversed(parsers) if isinstance(p, ConfigParser)), None)
@@ -217,7 +219,7 @@ def live_config() -> dict[str, Any]:
     recipes = Path(__file__).with_name("recipes").glob("*.yaml")
     files = [*(Path(config["bundle_root"]) / "configs").glob("*.yaml"), *Path("bundles").glob("multi_gpu*.yaml"), *recipes]
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # every run pays for it
-    tracking = DEFAULT_EXP_MGMT_SETTINGS["mlflow"]["configs"]  # keys that `--tracking` adds
+    tracking: Any = DEFAULT_EXP_MGMT_SETTINGS["mlflow"]["configs"]  # keys that `--tracking` adds
     _check_keys(config, [tracking, *(yaml.load(file.read_text(), Loader=loader) for file in files)])
     for key, least in LEAST.items():
         value = config.get(key, least)

@@ -198,9 +198,7 @@ class _Planner:
         base, flags = _volume(f"for_{cell.target}", volume)
         flags = {"target": cell.target, **cell.flags("r"), **flags}
         return [
-            self.trained(
-                cell, self.train(cell, f"teacher_{s}", base, config="adapt", keys=("r", "network"), flags=flags)
-            )
+            self.trained(cell, self.train(cell, f"teacher_{s}", base, config="adapt", keys=("r", "network"), flags=flags))
             for s in cell.sources
         ]
 
@@ -224,9 +222,7 @@ class _Planner:
     def distill(self, cell: _Cell, base: str, teacher: Job, *, keys: Sequence[str], wide: bool = False) -> Job:
         flags = {"teacher": self.path(teacher)} | ({"wide": "True", "sources": _list(cell.sources)} if wide else {})
         bundle = f"student_{cell.target}"
-        return self.trained(
-            cell, self.train(cell, bundle, base, config="distill", keys=keys, flags=flags, needs=[teacher])
-        )
+        return self.trained(cell, self.train(cell, bundle, base, config="distill", keys=keys, flags=flags, needs=[teacher]))
 
     def arm(self, arm: str, cell: _Cell) -> list[Job]:
         """Plan an arm and return the runs whose figures are the arm's."""

@@ -123,6 +123,4 @@ def _check_sources(group: str, datasets: Sequence[str], arms: Sequence[str]) -> 
     needy = [arm for arm in arms if arm in NEED_SOURCES]
     if needy and len(datasets) < 2:
         others = ", ".join(arm for arm in ARMS if arm not in NEED_SOURCES)
-        raise ValueError(
-            f"arm {needy[0]!r} needs a source, and {group!r} has one dataset; add one or choose from {others}"
-        )
+        raise ValueError(f"arm {needy[0]!r} needs a source, and {group!r} has one dataset; add one or choose from {others}")

@@ -15,9 +15,7 @@ from common.phantoms.domains import GROUPS
 from common.phantoms.layouts import check_empty, write_dataset
 
 
-def make_phantoms(
-    *, out: str, group: str = "all", cases: int = 10, size: int = 48, slices: int = 12, seed: int = 0
-) -> None:
+def make_phantoms(*, out: str, group: str = "all", cases: int = 10, size: int = 48, slices: int = 12, seed: int = 0) -> None:
     """Write DIR/<dataset>/... for every dataset of a group.
 
     Args:

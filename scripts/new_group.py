@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Your own data in ten minutes: check the tables, measure what the facts need, write the group's bundles.
 
-    python scripts/new_group.py heart --task segmentation --dataset ours=data/ours/index.csv --dataset theirs=data/theirs/index.csv \\
+    python scripts/new_group.py heart --task segmentation --dataset ours=data/ours/index.csv \\
+        --dataset theirs=data/theirs/index.csv \\
         --classes lv=ours:3/theirs:1
 """
 
@@ -45,7 +46,8 @@ def new_group(
     Args:
         name: the group; letters, digits, underscores.
         task: segmentation.
-        dataset: `NAME=DIR/index.csv`, a table (see docs/add_a_dataset.md), `NAME=DIR`, a folder with index.csv or dataset.json, or
+        dataset: `NAME=DIR/index.csv`, a table (see docs/add_a_dataset.md), `NAME=DIR`, a folder with index.csv or
+            dataset.json, or
             `NAME=common.data.MODULE`, a dataset with a file of its own; give one a dataset, at least two.
         classes: what is segmented, for tables: `lv=3` (raw mask value), `lesion=1+2` (several values are one class),
             `lv=ours:3/theirs:1` (values differ by dataset); several classes comma-separated.
@@ -87,7 +89,10 @@ def new_group(
     for path in write_group(group_file):
         print(path)
     print(f"wrote {group_file}; each dataset is expected in DATA/<name>. Next:")
-    print(f"  python scripts/study.py --group {name} --targets {next(iter(places))} --seeds 0 --arms alone,distill --data DATA --runs runs")
+    print(
+        f"  python scripts/study.py --group {name} --targets {next(iter(places))} --seeds 0 --arms alone,distill"
+        f" --data DATA --runs runs"
+    )
 
 
 def _places(dataset: Sequence[str]) -> dict[str, str]:
@@ -134,7 +139,7 @@ def measure(name: str, place: Path) -> dict[str, Any]:
         f"{name}: {len({i['case'] for i in items})} cases, {len(items)} images ({labelled} with masks), sizes {_range(sizes)},"
         f" intensities {low:g} to {high:g}, label values {sorted(values)}"
     )
-    spacing = dims == 3 and not isinstance(items[0]["image"], list) or any("spacing" in item for item in items)
+    spacing = (dims == 3 and not isinstance(items[0]["image"], list)) or any("spacing" in item for item in items)
     return {"dims": dims, "low": low, "high": high, "values": sorted(values), "spacing_known": bool(spacing)}
 
 
@@ -143,12 +148,15 @@ def _range(sizes: list[Any]) -> str:
     return " x ".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(lowest, highest, strict=True))
 
 
-def _intensity(name: str, found: dict[str, Any], window: Sequence[float] | None, percentiles: Sequence[float]) -> dict[str, Any]:
+def _intensity(
+    name: str, found: dict[str, Any], window: Sequence[float] | None, percentiles: Sequence[float]
+) -> dict[str, Any]:
     if window is not None:
         return {"window": [float(v) for v in window]}
     if found["low"] < HU_FLOOR:
         raise ValueError(
-            f"dataset {name} has intensities from {found['low']:g} to {found['high']:g}: is it CT in Hounsfield units? Then give the"
+            f"dataset {name} has intensities from {found['low']:g} to {found['high']:g}: is it CT in Hounsfield"
+            f" units? Then give the"
             " window of the organ, e.g. --window=-100,250; if it is not, give --window with the range to use."
         )
     return {"percentiles": [float(v) for v in percentiles]}
@@ -166,7 +174,9 @@ def _classes(text: str | None, values: dict[str, list[int]]) -> dict[str, dict[s
             raise ValueError(f"--classes {part}: write NAME=VALUES, e.g. lv=3 or lv=ours:3/theirs:1.")
         own = dict(p.split(":", 1) for p in where.split("/") if ":" in p)
         if set(own) - set(values):
-            raise ValueError(f"--classes {part}: dataset {', '.join(sorted(set(own) - set(values)))} is not among {', '.join(values)}.")
+            raise ValueError(
+                f"--classes {part}: dataset {', '.join(sorted(set(own) - set(values)))} is not among {', '.join(values)}."
+            )
         for key in values:
             spec = own.get(key) if own else where
             if spec is None:

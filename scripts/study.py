@@ -139,17 +139,13 @@ def read_group(path: Path, group: str) -> list[str]:
     """The members of a group, from its file."""
     if not path.is_file():
         known = sorted(other.stem for other in path.parent.glob("*.yaml"))
-        raise ValueError(
-            f"unknown group {group!r}: no file {path}; choose from {', '.join(known) or 'none yet'}, or make it"
-        )
+        raise ValueError(f"unknown group {group!r}: no file {path}; choose from {', '.join(known) or 'none yet'}, or make it")
     try:
         content = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: is not YAML ({' '.join(str(error).split())}); correct it or write it again") from error
     if not isinstance(content, dict) or not isinstance(content.get("datasets"), dict) or not content["datasets"]:
-        raise ValueError(
-            f"{path}: expected the keys group, task and datasets, the last a mapping of the group's members"
-        )
+        raise ValueError(f"{path}: expected the keys group, task and datasets, the last a mapping of the group's members")
     if content.get("group") != group:
         raise ValueError(f"{path}: is the file of group {content.get('group')!r}, not of {group!r}")
     return list(content["datasets"])

@@ -151,9 +151,7 @@ def _stop_signals() -> Iterator[list[int]]:
             signal.signal(signum, handler)
 
 
-def _supervise(
-    command: list[str], log: Path, stops: list[int], tick: Callable[[], None], lock: int | None = None
-) -> int:
+def _supervise(command: list[str], log: Path, stops: list[int], tick: Callable[[], None], lock: int | None = None) -> int:
     """Run a command with its output in `log`; it ends when this process is killed, and with its jobs when stopped."""
     with log.open("w") as output:
         process = subprocess.Popen(

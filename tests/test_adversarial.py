@@ -168,9 +168,7 @@ def test_loss_is_the_printed_sum_and_logs_its_terms() -> None:
     signed = [-2.0, 1, -3, 4, -5, -6]  # log(1 + e^x) with the sign of being wrong
     domain = sum(math.log1p(math.exp(x)) for x in signed) / 6
     parts = task()(pred.source, label[:2]), task()(pred.target, label[2:])
-    assert loss(pred, (label[:2], label[2:])).item() == pytest.approx(
-        (parts[0] + parts[1]).item() + 0.3 * domain, rel=1e-5
-    )
+    assert loss(pred, (label[:2], label[2:])).item() == pytest.approx((parts[0] + parts[1]).item() + 0.3 * domain, rel=1e-5)
     logged = {name: value.item() for name, value in loss.terms.items()}
     assert logged == pytest.approx(
         {

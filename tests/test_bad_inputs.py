@@ -179,9 +179,7 @@ def test_a_bad_table(lab: Lab, damaged: Callable[..., dict[str, Any]], name: str
 
 
 def test_the_same_image_in_two_datasets(lab: Lab, damaged: Callable[..., dict[str, Any]]) -> None:
-    keys = damaged(
-        lambda data: shutil.copy(data / IMAGE, data / IMAGE.replace("acdc", "sunnybrook")), "acdc", "sunnybrook"
-    )
+    keys = damaged(lambda data: shutil.copy(data / IMAGE, data / IMAGE.replace("acdc", "sunnybrook")), "acdc", "sunnybrook")
     parts = ("sunnybrook/patient001 and acdc/patient001", "two datasets; remove one")
     lab.refused(lab.job("alone", sources=["sunnybrook"]) | keys, *parts)
 
@@ -359,9 +357,7 @@ def test_an_unfinished_run_is_not_evaluated(lab: Lab, tmp_path: Path) -> None:
 
 def test_a_run_is_not_resumed_with_another_configuration(lab: Lab) -> None:
     parts = (str(lab.alone), "begun with another", "give the new run another variant")
-    lab.refused(
-        lab.job("alone", variant="alone", learning_rate=0.5), *parts, "learning_rate (config.json: 0.001, now 0.5"
-    )
+    lab.refused(lab.job("alone", variant="alone", learning_rate=0.5), *parts, "learning_rate (config.json: 0.001, now 0.5")
     widths = {"unet::features": [4, 4, 8, 8, 8, 8]}
     lab.refused(lab.job("alone", variant="alone", **widths), *parts, "unet::features (config.json: [4, 4, 8, 8, 8, 4]")
 
@@ -436,9 +432,7 @@ def test_a_damaged_checkpoint_is_named(lab: Lab, tmp_path: Path) -> None:
     lab.run(lab.job("alone", variant="damaged"))
     (run / "model.pt").unlink()
     bytes_of("last.pt", half)(run)
-    lab.refused(
-        lab.job("alone", variant="damaged"), "checkpoints/last.pt is damaged", "remove it to train this run anew"
-    )
+    lab.refused(lab.job("alone", variant="damaged"), "checkpoints/last.pt is damaged", "remove it to train this run anew")
 
 
 def test_a_bad_volume_on_the_command_line(lab: Lab, damaged: Callable[..., dict[str, Any]]) -> None:

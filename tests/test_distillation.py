@@ -79,9 +79,7 @@ def test_standardised_levels_have_unit_channels_whatever_their_scale(scale: floa
 def test_forward_pairs_and_adapts_in_2d_and_3d(dims: int, student_adapter: bool) -> None:
     torch.manual_seed(0)
     narrow, wide = UNet(spatial_dims=dims, features=NARROW), UNet(spatial_dims=dims, features=WIDE)
-    module = TeacherStudent(
-        narrow, wide, levels=["down_1", "down_4"], student_adapter=student_adapter, teacher_output=True
-    )
+    module = TeacherStudent(narrow, wide, levels=["down_1", "down_4"], student_adapter=student_adapter, teacher_output=True)
     module.eval()
     image = torch.randn(2, 1, *[32] * dims)
     student, teacher = module(image)

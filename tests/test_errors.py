@@ -15,9 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def python(*args: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, *args], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=180
-    )
+    return subprocess.run([sys.executable, *args], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=180)
 
 
 def wrapped(error: Exception) -> RuntimeError:

@@ -235,9 +235,7 @@ def test_vary_levels_touches_joint_teachers_and_their_students():
     assert marked == {f"joint_teacher_mri/for_isles_levels={value}/0", f"student_isles/distill_levels={value}/0"}
     assert told == {f"joint_teacher_mri/for_isles_levels={value}/0"}
     assert jobs[f"joint_teacher_mri/for_isles_levels={value}/0"].overrides["levels"] == '["down_3", "down_4"]'
-    assert touched("levels", value, "joint_target_only")[2] == {
-        f"joint_teacher_mri/target_only_for_isles_levels={value}/0"
-    }
+    assert touched("levels", value, "joint_target_only")[2] == {f"joint_teacher_mri/target_only_for_isles_levels={value}/0"}
 
 
 def test_vary_sources_chooses_the_teachers_and_the_pool():

@@ -36,12 +36,9 @@ def cases(root: str | Path, *, name: str, channel: int | None = None, fix: str =
     for image, label in pairs.values():
         for path, what in ((image, "image"), (label, "mask")):
             if not path.is_file():
-                raise FileNotFoundError(
-                    f"{name}: the {what} {path} is missing; add it or take its case out. {fix}".rstrip()
-                )
+                raise FileNotFoundError(f"{name}: the {what} {path} is missing; add it or take its case out. {fix}".rstrip())
     return [
-        item(name, case, "" if image.suffix == ".png" else case, image, label)
-        for case, (image, label) in sorted(pairs.items())
+        item(name, case, "" if image.suffix == ".png" else case, image, label) for case, (image, label) in sorted(pairs.items())
     ]
 
 
@@ -94,18 +91,14 @@ def _listed(content: dict[str, Any], root: Path, channel: int, name: str) -> dic
     pairs: dict[str, tuple[Path, Path]] = {}
     for entry in content["training"]:
         if not isinstance(entry, dict) or set(entry) != {"image", "label"}:
-            raise ValueError(
-                f"{name}: {root / 'dataset.json'}: 'training' needs {{image, label}} entries, not {entry!r}"
-            )
+            raise ValueError(f"{name}: {root / 'dataset.json'}: 'training' needs {{image, label}} entries, not {entry!r}")
         image, label = root / entry["image"], root / entry["label"]
         case, ending = _split(label, name)
         by_channel = image.with_name(f"{case}_{channel:04d}{ending}")
         if by_channel.is_file():
             image = by_channel
         elif channel or len(content.get("modality", [0])) > 1:
-            raise ValueError(
-                f"{name}: {image} holds its channels in one 4-D file; save one file a channel: {by_channel}"
-            )
+            raise ValueError(f"{name}: {image} holds its channels in one 4-D file; save one file a channel: {by_channel}")
         if case in pairs:
             raise ValueError(f"{name}: {root / 'dataset.json'} lists the mask {label} twice; remove one entry")
         pairs[case] = (image, label)
@@ -117,9 +110,7 @@ def _paired(content: dict[str, Any], root: Path, channel: int, name: str) -> dic
     """The pairs of an nnU-Net v2 folder, which lists no files: every mask in labelsTr with its image in imagesTr."""
     ending = content["file_ending"]
     if ending not in _ENDINGS:
-        raise ValueError(
-            f"{name}: file_ending {ending!r} in {root / 'dataset.json'} is not read; save as .nii.gz or .png"
-        )
+        raise ValueError(f"{name}: file_ending {ending!r} in {root / 'dataset.json'} is not read; save as .nii.gz or .png")
     masks = sorted(path for path in (root / "labelsTr").glob("[!.]*") if path.name.endswith(ending))
     pairs = {
         case: (root / "imagesTr" / f"{case}_{channel:04d}{ending}", mask)
@@ -138,9 +129,7 @@ def _nothing_left(root: Path, used: set[Path], name: str, known: set[str]) -> No
                 case = _split(path, name)[0]
                 channel_of = re.sub(r"_\d{4}$", "", case)
                 if folder == "labelsTr" or channel_of == case or channel_of not in known:
-                    raise ValueError(
-                        f"{name}: {path} has no {lack} (by dataset.json and the names); add it or remove the file"
-                    )
+                    raise ValueError(f"{name}: {path} has no {lack} (by dataset.json and the names); add it or remove the file")
 
 
 def _split(path: Path, name: str) -> tuple[str, str]:

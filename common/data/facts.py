@@ -17,9 +17,9 @@ __all__ = ["Facts", "Item", "load_facts", "load_group", "read_folder"]
 class Item(TypedDict):
     """One file to read, as an entry of a MONAI data list.
 
-    `case` is `<dataset>/<patient>`, the unit of folds and of the bootstrap; `(case, volume)` is the unit of metrics. `volume` is
-    empty when the case is a set of 2-D images. `image` is a NIfTI file, a 2-D image, a DICOM folder, or a list of 2-D slice files
-    in order; `label` is None for an unlabelled image.
+    `case` is `<dataset>/<patient>`, the unit of folds and of the bootstrap; `(case, volume)` is the unit of metrics. `volume`
+    is empty when the case is a set of 2-D images. `image` is a NIfTI file, a 2-D image, a DICOM folder, or a list of 2-D slice
+    files in order; `label` is None for an unlabelled image.
     """
 
     image: str | list[str]
@@ -81,7 +81,9 @@ def load_group(group_file: str | Path) -> dict[str, Any]:
     """Read and check a group file `bundles/<group>.yaml`: keys `group`, `task`, `datasets`."""
     path = Path(group_file)
     if not path.is_file():
-        raise FileNotFoundError(f"group file {path} does not exist; `python scripts/new_group.py` writes one for your own data.")
+        raise FileNotFoundError(
+            f"group file {path} does not exist; `python scripts/new_group.py` writes one for your own data."
+        )
     try:
         group = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -131,7 +133,12 @@ def _facts(dataset: str, entry: dict[str, Any], module: str | None) -> Facts:
         entry["classes"] = classes
     if module is not None:
         package = __package__ if module.startswith(".") else None
-        return replace(importlib.import_module(module, package).FACTS, name=dataset, **entry)
+        facts = importlib.import_module(module, package).FACTS
+        if facts.name != dataset:  # two datasets of one module must not share case ids
+            entry["reader"] = lambda root: [
+                {**item, "case": f"{dataset}/{item['case'].split('/', 1)[1]}"} for item in facts.reader(root)
+            ]
+        return replace(facts, **({"name": dataset} | entry))
     return Facts(name=dataset, reader=lambda root: read_folder(root, dataset), **entry)
 
 

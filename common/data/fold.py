@@ -93,9 +93,7 @@ def _subsample(data: FoldData, target: str, teachers: int, fold: int) -> None:
     for entry in data.values():
         train = entry.split.train
         order = np.random.default_rng([2, fold]).permutation(len(train))
-        kept = sorted(train[i] for i in order[:keep])
-        dropped = sorted(set(train) - set(kept))
-        entry.split = entry.split._replace(train=kept, unlabelled=sorted([*entry.split.unlabelled, *dropped]))
+        entry.split = entry.split._replace(train=sorted(train[i] for i in order[:keep]))  # the others are in no part
 
 
 def pooled_draws(
@@ -133,8 +131,8 @@ def joint_draws(
 
     Args:
         unlabelled: datasets whose labels are neither read nor used to choose slices (r = 0).
-        wide: datasets that together make one more stream `wide` without labels: their training patients and, of the target, the
-            unlabelled ones; they get no stream of their own unless they are the first dataset.
+        wide: datasets that together make one more stream `wide` without labels: their training patients and their unlabelled
+            ones; they get no stream of their own unless they are the first dataset.
     """
     streams: dict[str, SliceDraws] = {}
     target = next(iter(data))

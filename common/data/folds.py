@@ -44,7 +44,8 @@ def make_split(
     if len(cases) < FOLDS:
         name = (cases + extra or ["no case"])[0].split("/")[0]
         raise ValueError(
-            f"{name}: {len(cases)} labelled patients of {len(cases) + len(extra)} ({', '.join(cases) or 'none'}) are too few; at least"
+            f"{name}: {len(cases)} labelled patients of {len(cases) + len(extra)} ({', '.join(cases) or 'none'}) are"
+            f" too few; at least"
             f" {FOLDS} are needed: add patients or their masks."
         )
     if len(cases) < SMALL:
@@ -87,4 +88,7 @@ def check_split(split: Split, *, content: Mapping[str, Sequence[str]], foregroun
                 if other[1] != part:
                     raise ValueError(f"{case} ({part}) and {other[0]} ({other[1]}) hold the same image; remove one of them.")
         if part != "unlabelled" and not any(foreground.get(case, False) for case in cases):
-            raise ValueError(f"no case of the {part} part has any foreground ({', '.join(cases)}); use another fold or seed, or check the masks.")
+            raise ValueError(
+                f"no case of the {part} part has any foreground ({', '.join(cases)}); use another fold or seed, or"
+                f" check the masks."
+            )

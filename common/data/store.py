@@ -62,7 +62,8 @@ def _sources(items: Sequence[Item]) -> tuple[tuple[str, int, int], ...]:
 class SliceStore:
     """The stored slices of one dataset under one preprocessing.
 
-    `<root>/<dataset>/<key>/<unit>.npy` with `<unit>.json` beside it, each put in place by `os.replace`, the JSON last, so that a
+    `<root>/<dataset>/<key>/<unit>.npy` with `<unit>.json` beside it, each put in place by `os.replace`, the JSON last, so
+    that a
     killed build leaves whole units only, and two runs may build at once. A unit whose source files changed, or whose array has
     not the recorded size, is rebuilt.
 
@@ -107,7 +108,8 @@ class SliceStore:
         try:
             raw: dict[str, Any] = json.loads(path.with_suffix(".json").read_text())
             raw["sources"] = tuple(tuple(s) for s in raw["sources"])
-            unit = Unit(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()})
+            fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+            unit = Unit(**fields)
             array = np.load(path, mmap_mode="r")
         except (OSError, EOFError, ValueError, TypeError, KeyError):  # EOFError: an empty array file
             return None
@@ -131,7 +133,7 @@ class SliceStore:
             volume=items[0]["volume"],
             labelled=labelled,
             shape=array.shape,
-            foreground=tuple(bool(v) for v in (array[:, 1] > 0).any(axis=(1, 2))),
+            foreground=tuple(bool(label.any()) for label in array[:, 1] > 0),
             content=tuple(content),
             sources=_sources(items),
         )

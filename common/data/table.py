@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ REQUIRED = ("image", "case_id")
 def read_table(path: Path) -> pd.DataFrame:
     """Read and check a table: columns `image`, `case_id`, and optionally `mask`, `volume`, `slice`, `spacing`.
 
-    One row is an image file (PNG, NIfTI, a DICOM folder); paths are relative to the table. An empty `mask` is an unlabelled image.
+    One row is an image file (PNG, NIfTI, a DICOM folder); paths are relative to the table. An empty `mask` is an unlabelled
+    image.
     Rows of one `case_id` and `volume` with a `slice` column are 2-D slices of one volume, in the order of `slice`; without a
     `volume` column a case is a set of images. `spacing` is "x y z" in millimetres.
 
@@ -41,9 +43,13 @@ def read_table(path: Path) -> pd.DataFrame:
         raise ValueError(f"{path} has no rows; list an image a row.")
     for column in REQUIRED:
         if (table[column] == "").any():
-            raise ValueError(f"{path}, row {int((table[column] == '').idxmax()) + 2}: {column} is empty; fill it or remove the row.")
+            raise ValueError(
+                f"{path}, row {int((table[column] == '').idxmax()) + 2}: {column} is empty; fill it or remove the row."
+            )
     if table["image"].duplicated().any():
-        raise ValueError(f"{path}: image {table['image'][table['image'].duplicated()].iloc[0]} is listed twice; remove one row.")
+        raise ValueError(
+            f"{path}: image {table['image'][table['image'].duplicated()].iloc[0]} is listed twice; remove one row."
+        )
     return table
 
 
@@ -51,7 +57,9 @@ def cases(root: Path, dataset: str) -> list[Item]:
     """The items of the table `<root>/index.csv`, sorted by case, volume and slice."""
     path = Path(root) / "index.csv"
     table = read_table(path)
-    files = {column: [str(path.parent / v) if v else None for v in table[column]] for column in ("image", "mask") if column in table}
+    files = {
+        column: [str(path.parent / v) if v else None for v in table[column]] for column in ("image", "mask") if column in table
+    }
     rows: list[dict[str, Any]] = []
     for i, row in enumerate(table.to_dict("records")):
         rows.append(
@@ -89,7 +97,7 @@ def _stack(rows: list[dict[str, Any]], path: Path) -> list[Item]:
     items = []
     for (case, volume), group in groups.items():
         numbers = [int(row["slice"]) for row in group]  # sorted
-        twice = [a for a, b in zip(numbers, numbers[1:], strict=False) if a == b]
+        twice = [a for a, b in pairwise(numbers) if a == b]
         if twice:
             raise ValueError(f"{path}: volume {volume!r} of case {case} has slice {twice[0]} twice; number its slices apart.")
         labels = [row["label"] for row in group]
@@ -108,5 +116,7 @@ def _spacing(text: str, path: Path, row: int) -> list[float] | None:
     except ValueError:
         values = []
     if len(values) not in (2, 3) or not all(0 < v < math.inf for v in values):
-        raise ValueError(f"{path}, row {row + 2}: spacing {text!r} is not two or three positive numbers in mm; write, say, 1.5 1.5 8.")
+        raise ValueError(
+            f"{path}, row {row + 2}: spacing {text!r} is not two or three positive numbers in mm; write, say, 1.5 1.5 8."
+        )
     return values

@@ -94,7 +94,7 @@ class LoadItemd(MapTransform):
                 raise ValueError(f"{name} is empty (shape {tuple(image.shape[1:])}); export it again, or take its case out.")
             if not bool(torch.isfinite(image).all()):
                 raise ValueError(f"{name} holds values that are not finite; mask or replace them first.")
-            if out.get("spacing") is not None:
+            if out.get("spacing") is not None and not str(name).endswith((".nii", ".nii.gz")):  # which say it themselves
                 if len(out["spacing"]) < self.dims:
                     raise ValueError(f"{name} has 3 dimensions but a spacing of 2 numbers; give x, y and z.")
                 image.affine = torch.diag(torch.tensor([*out["spacing"], *[1.0] * (4 - len(out["spacing"]))]).double())
@@ -141,15 +141,15 @@ class ContentHashd(MapTransform):
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        image = data[self.first_key(data)].as_tensor().float().contiguous()
+        image = data[self.first_key(dict(data))].as_tensor().float().contiguous()
         told = hashlib.sha256(str(tuple(image.shape)).encode() + image.numpy().tobytes()).hexdigest()
         return dict(data) | {"content": told if image.min() < image.max() else ""}
 
 
-def label_map(facts: Facts) -> dict[str, list[int]]:
-    """Raw label values and the class indices they become (0 = background), as `MapLabelValued` takes them."""
+def label_map(facts: Facts) -> tuple[list[int], list[int]]:
+    """Raw label values, and the class indices they become (0 = background)."""
     index = {value: channel for channel, values in enumerate(facts.classes.values(), start=1) for value in values}
-    return {"orig_labels": list(facts.label_values), "target_labels": [index.get(v, 0) for v in facts.label_values]}
+    return list(facts.label_values), [index.get(v, 0) for v in facts.label_values]
 
 
 def intensity(facts: Facts) -> Any:
@@ -167,10 +167,11 @@ def preprocessing(facts: Facts, image_size: int) -> Compose:
     transforms (a test holds them equal).
     """
     keys = ["image", "label"]
+    old, new = label_map(facts)
     steps: list[Any] = [
         LoadItemd(keys, dims=facts.dims),
         LabelValuesd(["label"], values=facts.label_values),
-        MapLabelValued("label", allow_missing_keys=True, **label_map(facts)),
+        MapLabelValued("label", allow_missing_keys=True, orig_labels=old, target_labels=new),
     ]
     return Compose([*steps, *_turn(facts, keys), ContentHashd("image"), *_to_network(facts, image_size, keys)])
 
@@ -193,11 +194,15 @@ def _to_network(facts: Facts, image_size: int, keys: Sequence[str]) -> list[Any]
 
 
 def evaluation(facts: Facts, image_size: int) -> Compose:
-    """What is deployed, beside the truth: the image as in `preprocessing`, the label as class indices in the file's geometry."""
+    """What is deployed, beside the truth.
+
+    The image goes as in `preprocessing`, the label stays in the file's geometry, as class indices.
+    """
+    old, new = label_map(facts)
     steps: list[Any] = [
         LoadItemd(["image", "label"], dims=facts.dims),
         LabelValuesd(["label"], values=facts.label_values),
-        MapLabelValued("label", **label_map(facts)),
+        MapLabelValued("label", orig_labels=old, target_labels=new),
     ]
     return Compose([*steps, *_turn(facts, ["image"]), *_to_network(facts, image_size, ["image"])])
 

@@ -30,9 +30,7 @@ def adapted_pairs(student: Features, teacher: Features) -> list[tuple[Tensor, Te
     pairs = []
     for s, t in zip(student.adapted, teacher.adapted, strict=True):
         if s.shape[1] != t.shape[1]:
-            raise ValueError(
-                f"adapted maps of {s.shape[1]} and {t.shape[1]} channels: adapt the teacher's to the student's"
-            )
+            raise ValueError(f"adapted maps of {s.shape[1]} and {t.shape[1]} channels: adapt the teacher's to the student's")
         s, t = full_precision(s), full_precision(t)
         if s.shape[2:] != t.shape[2:]:
             t = F.interpolate(t, size=s.shape[2:], mode="bilinear" if s.ndim == 4 else "trilinear")

@@ -74,9 +74,7 @@ class CaseMetrics:
         self._unit_names: set[str] = set()  # "mm", "px"
         self._seconds = 0.0
 
-    def update(
-        self, pred: np.ndarray, label: np.ndarray, case: str, volume: str, spacing: Sequence[float] | None
-    ) -> None:
+    def update(self, pred: np.ndarray, label: np.ndarray, case: str, volume: str, spacing: Sequence[float] | None) -> None:
         """Add one image: index arrays (H, W[, D]) of equal shape; `spacing` in mm an axis, None where unknown."""
         if pred.shape != label.shape or (spacing is not None and len(spacing) != label.ndim):
             raise ValueError(
@@ -167,9 +165,7 @@ class CaseMetrics:
         logger.info("%s on %s: %s", self.run, self.dataset, result["mean"])
 
 
-def surface_distances(
-    pred: np.ndarray, label: np.ndarray, spacing: Sequence[float] | None
-) -> tuple[np.ndarray, np.ndarray]:
+def surface_distances(pred: np.ndarray, label: np.ndarray, spacing: Sequence[float] | None) -> tuple[np.ndarray, np.ndarray]:
     """Distances of each surface point of `pred` to the surface of `label`, and of `label` to `pred`.
 
     Boolean arrays (H, W[, D]); a surface point is a mask pixel with a face neighbour outside the mask or the image.

@@ -45,9 +45,7 @@ class JointTeacher(FeatureNet):
     ) -> None:
         super().__init__()
         if len(teachers) < 2:
-            raise ValueError(
-                f"teachers: {len(teachers)}; give the target teacher first, then at least one source teacher"
-            )
+            raise ValueError(f"teachers: {len(teachers)}; give the target teacher first, then at least one source teacher")
         target, *sources = teachers
         for k, source in enumerate(sources, start=1):
             if (source.spatial_dims, source.in_channels) != (target.spatial_dims, target.in_channels):

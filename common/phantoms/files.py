@@ -55,9 +55,7 @@ def write_dicom_series(volume: NDArray[Any], spacing: tuple[float, float, float]
         tags["0008|0016"], tags["0008|0060"] = "1.2.840.10008.5.1.4.1.1.2", "CT"
         tags["0020|0013"] = str(number + 1)
         image.SetMetaDataDictionary(tags)
-        writer = itk.ImageFileWriter[type(image)].New(
-            Input=image, ImageIO=series, FileName=str(out / f"{number:04d}.dcm")
-        )
+        writer = itk.ImageFileWriter[type(image)].New(Input=image, ImageIO=series, FileName=str(out / f"{number:04d}.dcm"))
         writer.Update()
 
 

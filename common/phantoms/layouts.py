@@ -59,9 +59,7 @@ def check_empty(folder: Path) -> Path:
     return folder
 
 
-def _draw(
-    name: str, cases: int, size: int, slices: int, seed: int, on_case: Callable[[], Any]
-) -> Iterator[tuple[int, Scans]]:
+def _draw(name: str, cases: int, size: int, slices: int, seed: int, on_case: Callable[[], Any]) -> Iterator[tuple[int, Scans]]:
     """Yield each case when it is asked for."""
     draw = heart_scenes if name in ("acdc", "sunnybrook") else body_scene
     for number in range(1, cases + 1):
@@ -108,9 +106,7 @@ def brats20(folder: Path, cases: Cases) -> None:
             image = (share * int16(scene)).astype(np.int16)
             save_nifti(case / f"{name}_{sequence}.nii.gz", image, scene.spacing, axes="LPS")
         depth = distance_transform_edt(lesion(scene), sampling=(1, 1, 1000))  # in the plane only
-        label = np.select(
-            [depth > max(1.5, 0.7 * depth.max()), depth > max(1, 0.4 * depth.max()), depth > 0], [1, 4, 2]
-        )
+        label = np.select([depth > max(1.5, 0.7 * depth.max()), depth > max(1, 0.4 * depth.max()), depth > 0], [1, 4, 2])
         save_nifti(case / f"{name}_seg.nii.gz", label.astype(np.uint8), scene.spacing, axes="LPS")
 
 

@@ -42,9 +42,7 @@ STYLE = (
 )
 
 
-def write_report(
-    runs: Path, group: str, out: Path, *, targets: Sequence[str] | None = None, samples: int = 10000
-) -> Path:
+def write_report(runs: Path, group: str, out: Path, *, targets: Sequence[str] | None = None, samples: int = 10000) -> Path:
     """Write the report of `group` and return its index.html, which is written last.
 
     Arms, seeds and budgets that have not run are absent; nothing at all raises (see `find_results`). Figures that an

@@ -41,9 +41,7 @@ def choose_pair(results: Sequence[Result], target: str, *, baseline: str = "alon
     """
     part = [r for r in results if r.target == target and (r.path / "model.pt").exists()]
     for budget in dict.fromkeys(r.budget for r in part):  # results are sorted: all labels first
-        arms = {
-            key: list(found) for key, found in groupby((r for r in part if r.budget == budget), key=lambda r: r.key)
-        }
+        arms = {key: list(found) for key, found in groupby((r for r in part if r.budget == budget), key=lambda r: r.key)}
         students = [key for key in arms if key[0].startswith(STUDENT) and key[0] != "distill_target_only"]
         for student in sorted(students, key=lambda key: -_mean_dice(arms[key])):
             base = baseline_for(student, arms, baseline)

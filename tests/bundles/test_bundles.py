@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from monai.bundle import ConfigParser, ConfigWorkflow
+
 from common.bundle_files import join_recipe, split_recipe
-from common.data.facts import load_group
+from common.data.facts import load_facts, load_group
+from common.data.transforms import evaluation
 from common.phantoms.layouts import write_dataset
 from common.runs import from_run
-from monai.bundle import ConfigWorkflow
 
 ROOT = Path(__file__).parents[2]
 GROUPS = sorted(path for path in (ROOT / "bundles").glob("*.yaml") if "datasets" in yaml.safe_load(path.read_text()))
@@ -164,6 +166,20 @@ def report_channels(run_dir: Path) -> int:
         return from_run(run_dir)(torch.zeros(1, 1, 32, 32)).shape[1]
 
 
+@pytest.mark.parametrize("group", [g for g in GROUPS if "module" in g.read_text()], ids=lambda g: g.stem)
+def test_inference_sees_what_training_saw(group: Path, data: Path) -> None:
+    """Its stock transforms give the array that the project's evaluation gives, orientation and intensities included."""
+    for dataset in load_group(group)["datasets"]:
+        facts = load_facts(group, dataset)
+        item = facts.reader(data / dataset)[0]
+        parser = ConfigParser(ConfigParser.load_config_file(f"bundles/student_{dataset}/configs/inference.yaml"))
+        parser["spatial_size"] = [32, 32, -1]
+        deployed = parser.get_parsed_content("preprocessing")({"image": item["image"]})["image"]
+        ours = evaluation(facts, 32)(dict(item))["image"]
+        np.testing.assert_array_equal(deployed.numpy(), ours.numpy())
+        np.testing.assert_allclose(deployed.affine, ours.affine)
+
+
 def test_the_wide_variants_train(data: Path, runs: Path) -> None:
     group = next(path for path in GROUPS if path.stem == "cardiac")
     target, *sources = load_group(group)["datasets"]
@@ -181,10 +197,20 @@ def test_the_wide_variants_train(data: Path, runs: Path) -> None:
     [("teacher_lits", "train"), ("teacher_kits", "adapt"), ("student_lits", "train"), ("multi_head_ct", "train")],
 )
 def test_the_real_command_line(bundle: str, config: str, data: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", f"bundles/{bundle}/configs/{config}.yaml"]
+    command = [
+        sys.executable,
+        "-m",
+        "monai.bundle",
+        "run",
+        "training",
+        "--config_file",
+        f"bundles/{bundle}/configs/{config}.yaml",
+    ]
     facts = {"data_dir": data, "runs_dir": tmp_path, **TINY, "unet::features": "[4,4,8,8,8,4]"}
     command += [part for key, value in facts.items() for part in (f"--{key}", str(value))]
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     models = list(tmp_path.glob(f"{bundle}/*/0/model.pt"))
     assert len(models) == 1

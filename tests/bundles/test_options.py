@@ -7,10 +7,11 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from monai.bundle import run
+
 from common.networks import TransResUNet, UNet
 from common.phantoms.layouts import write_dataset, write_dicom_series
 from common.runs import from_run
-from monai.bundle import run
 
 ROOT = Path(__file__).parents[2]
 TINY = {"image_size": 32, "max_epochs": 1, "epoch_length": 1, "batch_size": 2, "logging_file": False}

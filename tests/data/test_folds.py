@@ -20,9 +20,7 @@ def test_the_parts_are_disjoint_and_hold_every_case(data: st.DataObject) -> None
     without = data.draw(st.sets(st.sampled_from(cases), max_size=n - 5))
     fold = data.draw(st.integers(0, 12))
     labelled = [case for case in cases if case not in without]
-    pool = len(make_split(cases, fold=fold, labelled=labelled).train) + len(
-        make_split(cases, fold=fold, labelled=labelled).val
-    )
+    pool = len(make_split(cases, fold=fold, labelled=labelled).train) + len(make_split(cases, fold=fold, labelled=labelled).val)
     budget = data.draw(st.one_of(st.none(), st.integers(2, pool)))
     split = make_split(cases, fold=fold, target_cases=budget, labelled=labelled)
     assert sorted(case for part in split for case in part) == sorted(cases)
@@ -77,9 +75,7 @@ def test_refuses_too_few_cases_and_a_budget_that_cannot_be_met() -> None:
     with pytest.raises(ValueError, match="4 labelled patients of 23"):
         make_split(CASES, fold=0, labelled=CASES[:4])
     for budget in (1, 19):
-        with pytest.raises(
-            ValueError, match=f"target_cases: {budget}; the fold has 18 labelled patients; give 2 to 18"
-        ):
+        with pytest.raises(ValueError, match=f"target_cases: {budget}; the fold has 18 labelled patients; give 2 to 18"):
             make_split(CASES, fold=0, target_cases=budget)
 
 

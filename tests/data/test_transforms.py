@@ -199,8 +199,7 @@ def test_intensities_are_between_0_and_1(tmp_path: Path, changes: dict, kind: st
 
 def test_raw_values_become_class_indices_in_the_order_of_the_classes() -> None:
     facts = replace(VOLUME, classes={"b": (4, 2), "a": (1,)}, label_values=(0, 1, 2, 4, 9))
-    mapping = label_map(facts)
-    assert dict(zip(mapping["orig_labels"], mapping["target_labels"], strict=True)) == {0: 0, 1: 2, 2: 1, 4: 1, 9: 0}
+    assert dict(zip(*label_map(facts), strict=True)) == {0: 0, 1: 2, 2: 1, 4: 1, 9: 0}
 
 
 def test_an_unlabelled_item_has_no_label(tmp_path: Path) -> None:
@@ -250,9 +249,7 @@ def test_names_an_image_that_cannot_be_trained_on(tmp_path: Path) -> None:
     assert "i1_m.png has shape (9, 8) but its image" in refusal(items[0] | {"label": items[1]["label"]}, IMAGE)
     stacked = items[0] | {"image": [item["image"] for item in items], "label": None}
     assert "i0.png and the other slices of its volume differ in size" in refusal(stacked)
-    assert "i0.png has 3 dimensions; 2 are expected" in refusal(
-        items[0] | {"image": [items[0]["image"]], "label": None}, IMAGE
-    )
+    assert "i0.png has 3 dimensions; 2 are expected" in refusal(items[0] | {"image": [items[0]["image"]], "label": None}, IMAGE)
     assert "i0.png has 3 dimensions but a spacing of 2 numbers" in refusal(
         items[0] | {"image": [items[0]["image"]], "label": None, "spacing": [1.0, 1.0]}
     )

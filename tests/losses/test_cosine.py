@@ -35,9 +35,7 @@ def test_equals_a_slow_loop(shapes: tuple[tuple[int, ...], ...], per_pixel: bool
         for b in range(len(s)):
             if per_pixel:
                 for place in itertools.product(*map(range, s.shape[2:])):
-                    values.append(
-                        1 - slow_cosine(s[(b, slice(None), *place)].tolist(), t[(b, slice(None), *place)].tolist())
-                    )
+                    values.append(1 - slow_cosine(s[(b, slice(None), *place)].tolist(), t[(b, slice(None), *place)].tolist()))
             else:
                 values.append(1 - slow_cosine(s[b].reshape(-1).tolist(), t[b].reshape(-1).tolist()))
         levels.append(sum(values) / len(values))

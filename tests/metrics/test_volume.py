@@ -92,9 +92,7 @@ def test_agrees_with_monai_on_balls():
     metric = metrics()
     metric.update(ball[0].astype(int), ball[1].astype(int), "a/0", "", (1.5, 1.0, 2.0))
     one_hot = [torch.as_tensor(b[None, None]).float() for b in ball]
-    expected = compute_hausdorff_distance(
-        *one_hot, include_background=True, percentile=95, spacing=[1.5, 1.0, 2.0]
-    ).item()
+    expected = compute_hausdorff_distance(*one_hot, include_background=True, percentile=95, spacing=[1.5, 1.0, 2.0]).item()
     assert metric.compute()["units"][0]["hd95"] == pytest.approx(expected, rel=1e-6)
 
 

@@ -25,8 +25,7 @@ def plan(joint: JointTeacher) -> dict[str, list[tuple[int, str]]]:
     """Level name -> (teacher, name of its level) pairs."""
     names = [[spec.name for spec in specs] for specs in ([t.level_specs for t in joint.teachers])]
     return {
-        names[0][i]: [(k, names[k][j]) for k, j in partners]
-        for i, partners in zip(joint.fused, joint.partners, strict=True)
+        names[0][i]: [(k, names[k][j]) for k, j in partners] for i, partners in zip(joint.fused, joint.partners, strict=True)
     }
 
 
@@ -102,9 +101,7 @@ def test_frozen_encoders_are_bit_equal_after_training(target) -> None:
     assert all(torch.equal(before[key], after[key]) for key in frozen)
     # Everything else moved, or the test above proves nothing. A bias before a batch norm has no effect.
     rest = [p for name, p in joint.named_parameters() if not name.startswith("teachers.")]
-    moved = [
-        not torch.equal(before[name], p) for name, p in joint.named_parameters() if not name.startswith("teachers.")
-    ]
+    moved = [not torch.equal(before[name], p) for name, p in joint.named_parameters() if not name.startswith("teachers.")]
     assert sum(moved) > 0.9 * len(rest)
     assert all(p.grad is None and not p.requires_grad for p in joint.teachers.parameters())
     assert len(optimizer.state) == len(rest)

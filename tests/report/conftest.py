@@ -67,9 +67,7 @@ def study(add_run):
     for seed, shift in (("0", 0.0), ("1", 0.1)):
         for target, other, base in (("acdc", "sun", 0.6), ("sun", "acdc", 0.4)):
             scores = [base + shift, base + shift + 0.1, None]
-            add_run(
-                f"student_{target}/alone/{seed}", target, scores, train=patients(target, 40), val=(0.3, 0.4 + shift)
-            )
+            add_run(f"student_{target}/alone/{seed}", target, scores, train=patients(target, 40), val=(0.3, 0.4 + shift))
             better = [scores[0] + 0.05, scores[1] + 0.05, None]
             add_run(f"student_{target}/distill/{seed}", target, better, train=patients(target, 40), parameters=1234)
             add_run(f"joint_teacher_cardiac/for_{target}/{seed}", target, scores, parameters=5000)

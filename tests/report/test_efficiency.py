@@ -38,9 +38,7 @@ def test_outside_and_at_the_points(curve, wanted, answer):
 
 def test_scans_saved_of_the_study(study, runs):
     rows = saved_rows(find_results(runs, "cardiac", None))
-    assert [(r["target"], r["student"], r["cases"]) for r in rows] == [
-        ("acdc", "distill", c) for c in ("all", "10", "5")
-    ]
+    assert [(r["target"], r["student"], r["cases"]) for r in rows] == [("acdc", "distill", c) for c in ("all", "10", "5")]
     full, ten, five = rows
     # the baseline: 0.3 at 5 patients, 0.4 at 10, 0.7 at 40
     assert (full["baseline_needs"], full["scans_saved"]) == (">40", ">0.0")

@@ -65,9 +65,7 @@ def test_equal_volume_is_an_arm(add_run, runs):
 
 def test_labelled_patients_of_a_run_over_several_datasets(add_run, runs):
     path = add_run("multi_head_cardiac/alone/0", "sun", [0.5])
-    acdc, sun = (
-        {"train": [f"{name}/{i}" for i in range(n)], "val": [f"{name}/v"]} for name, n in (("acdc", 7), ("sun", 3))
-    )
+    acdc, sun = ({"train": [f"{name}/{i}" for i in range(n)], "val": [f"{name}/v"]} for name, n in (("acdc", 7), ("sun", 3)))
     (path / "folds.json").write_text(json.dumps(acdc | {"datasets": {"acdc": acdc, "sun": sun}}))
     (result,) = find_results(runs, "cardiac", None)
     assert result.labelled() == 4

@@ -7,6 +7,7 @@ from pathlib import Path
 import new_group
 import pytest
 import yaml
+
 from common.bundle_files import split_recipe
 from common.data.facts import load_facts
 from common.phantoms.layouts import write_dataset
@@ -40,7 +41,9 @@ def test_tables_become_a_group_with_its_bundles(tables: Path, tmp_path: Path, mo
     roles = {f"{role}_{d}" for role in ("teacher", "student") for d in ("acdc", "sunnybrook")}
     assert names == roles | {"joint_teacher_heart", "multi_head_heart"}
     head = yaml.safe_load(split_recipe((tmp_path / "student_acdc/configs/distill.yaml").read_text())[0])
-    assert head["sources"] == ["sunnybrook"] and head["dataset"] == "acdc" and head["group_file"] == str(tmp_path / "heart.yaml")
+    assert (
+        head["sources"] == ["sunnybrook"] and head["dataset"] == "acdc" and head["group_file"] == str(tmp_path / "heart.yaml")
+    )
 
 
 def test_several_classes_and_a_dataset_without_one(tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +57,15 @@ def test_several_classes_and_a_dataset_without_one(tables: Path, tmp_path: Path,
 def test_a_folder_with_dataset_json_is_accepted_and_ct_is_asked_for_its_window(
     tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lung = ["lung", "--task", "segmentation", "--dataset", f"msd_lung={tables}/msd_lung/Task06_Lung", "--dataset", "kits=common.data.kits"]
+    lung = [
+        "lung",
+        "--task",
+        "segmentation",
+        "--dataset",
+        f"msd_lung={tables}/msd_lung/Task06_Lung",
+        "--dataset",
+        "kits=common.data.kits",
+    ]
     arguments = [*lung, "--classes", "lesion=1", "--out", str(tmp_path)]
     with pytest.raises(SystemExit, match=r"CT in Hounsfield units.*--window"):
         call(monkeypatch, *arguments)

@@ -267,7 +267,5 @@ def test_runs_of_other_settings_are_not_mixed(asked, place):
     code, error = asked("--set", "max_epochs=4")
     assert code == 2
     assert f"{run} was trained with --set max_epochs=3: give the same, another --runs, or delete it" in error
-    code, error = asked(
-        "--set", "max_epochs=3", "--profile", "nowhere"
-    )  # the same settings: past that, to the next error
+    code, error = asked("--set", "max_epochs=3", "--profile", "nowhere")  # the same settings: past that, to the next error
     assert "--profile nowhere" in error
