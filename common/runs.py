@@ -3,21 +3,17 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from pydoc import locate
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from monai.bundle import ConfigParser
-from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 from torch import nn
 
+from .config import live_config
 from .data.draws import StoredSlices
 from .data.facts import Item, load_facts
 from .data.fold import FoldData, list_items
@@ -27,15 +23,12 @@ from .errors import brief
 from .handlers import save_atomic
 from .networks import FeatureNet, JointTeacher
 
-__all__ = ["from_run", "from_runs", "joint_from_runs", "live_config", "run_seed", "start_run", "test_items", "test_slices"]
+__all__ = ["from_run", "from_runs", "joint_from_runs", "run_seed", "start_run", "test_items", "test_slices"]
 __all__ += ["validation_score"]
 
 # Keys that may change between the start and the resume of a run without changing its result.
 # (max_epochs is not among them: learning-rate and adversarial schedules end with it, so a run cannot be made longer exactly.)
 FREE = ("data_dir", "store_dir", "runs_dir", "device", "quiet", "teacher_floor")
-# Checked before anything is read: least values of whole numbers, and choices.
-LEAST = {"seed": 0, "image_size": 16, "batch_size": 1, "epoch_length": 1, "max_epochs": 1, "workers": 0}
-CHOICES: dict[str, tuple[Any, ...]] = {"architecture": ("UNet", "TransResUNet"), "r": (0, 1)}
 
 
 def from_run(run_dir: str | Path, *, head: str | None = None) -> FeatureNet:
@@ -203,56 +196,6 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any], place: str = ""
             yield from _differences(before, now, f"{place}{key}::")
         elif before != now:
             yield place + key, before, now
-
-
-def live_config() -> dict[str, Any]:
-    """The configuration being run, overrides included, after a check of its keys and of `LEAST` and `CHOICES`.
-
-    MONAI hands expressions the parsed values only and takes any override silently, so the parser is found among the callers.
-    Known are the keys of the bundle's own files, of the overlays and of all recipes (one study's settings go to every stage).
-    """
-    parsers = [f.frame.f_locals.get("self") for f in inspect.stack(context=0)]
-    parser = next((p for p in reversed(parsers) if isinstance(p, ConfigParser)), None)
-    if parser is None:
-        raise RuntimeError("live_config is called by a bundle's `initialize`, under monai.bundle.run.")
-    config = {key: value for key, value in parser.get().items() if key != "_meta_"}
-    recipes = Path(__file__).with_name("recipes").glob("*.yaml")
-    files = [*(Path(config["bundle_root"]) / "configs").glob("*.yaml"), *Path("bundles").glob("multi_gpu*.yaml"), *recipes]
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # every run pays for it
-    tracking: Any = DEFAULT_EXP_MGMT_SETTINGS["mlflow"]["configs"]  # keys that `--tracking` adds
-    _check_keys(config, [tracking, *(yaml.load(file.read_text(), Loader=loader) for file in files)])
-    for key, least in LEAST.items():
-        value = config.get(key, least)
-        computed = isinstance(value, str) and value[:1] in "$@"
-        if not computed and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-            raise ValueError(f"{key}: {value!r}; give a whole number of at least {least}.")
-    for key, choices in CHOICES.items():
-        if key in config and config[key] not in choices:
-            raise ValueError(f"{key}: {config[key]!r}; choose {' or '.join(map(str, choices))}.")
-    return config
-
-
-def _check_keys(config: Mapping[str, Any], known: Sequence[Mapping[str, Any]], place: str = "") -> None:
-    """Refuse a key that is in no known file at this place and is no argument of the component here."""
-    choices = {key for tree in known for key in tree}
-    try:
-        target = inspect.signature(locate(config["_target_"])).parameters if "_target_" in config else {}  # type: ignore[arg-type]
-    except (TypeError, ValueError):  # no such callable, which MONAI says, or one without a signature
-        return
-    if any(p.kind is p.VAR_KEYWORD for p in target.values()):
-        return
-    for key in sorted(set(config) - choices - set(target)):
-        if not key.startswith("_"):
-            close = difflib.get_close_matches(key, choices | set(target), n=1)
-            advice = f"did you mean {place + close[0]!r}?" if close else "leave it out."
-            raise ValueError(f"unknown configuration key {place + key!r}; {advice}")
-    for key, value in config.items():
-        inner = value if isinstance(value, list) else [value]
-        for number, part in enumerate(inner):
-            # a mapping inside a component is an argument, free of form
-            if isinstance(part, dict) and ("_target_" in part or not place):
-                trees = [tree[key] for tree in known if isinstance(tree.get(key), dict)]
-                _check_keys(part, trees, f"{place}{key}::" + (f"{number}::" if inner is value else ""))
 
 
 def test_slices(run_dir: str | Path, dataset: str, n: int) -> list[tuple[torch.Tensor, torch.Tensor, str]]:
