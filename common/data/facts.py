@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import yaml
 
@@ -26,6 +26,7 @@ class Item(TypedDict):
     label: str | list[str] | None
     case: str
     volume: str
+    spacing: NotRequired[list[float]]  # mm, of files that do not carry it
 
 
 @dataclass(frozen=True, kw_only=True)

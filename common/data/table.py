@@ -83,10 +83,10 @@ def cases(root: Path, dataset: str) -> list[Item]:
 
 
 def _item(row: dict[str, Any]) -> Item:
-    item: dict[str, Any] = {key: row[key] for key in ("image", "label", "case", "volume")}
+    item = Item(image=row["image"], label=row["label"], case=row["case"], volume=row["volume"])
     if row["spacing"] is not None:
         item["spacing"] = row["spacing"]
-    return item  # type: ignore[return-value]  # `spacing` is a free extra key of a data-list entry
+    return item
 
 
 def _stack(rows: list[dict[str, Any]], path: Path) -> list[Item]:
