@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,12 @@ import yaml
 
 from .data.facts import Facts, load_facts, load_group
 from .handlers import save_atomic
+from .networks import UNet
 
-__all__ = ["PRESETS", "join_recipe", "split_recipe", "write_group"]
+__all__ = ["PRESETS", "deployed", "join_recipe", "metadata", "split_recipe", "write_group"]
 
 RECIPES = Path(__file__).with_name("recipes")
+PACKAGES = ("pytorch-ignite", "nibabel", "itk", "tensorboard")
 MARK = "# ---- recipe: common/recipes/{}.yaml, the same in all siblings; change it there, then run `make sync`\n"
 
 PAPER: dict[str, Any] = {
@@ -120,10 +122,10 @@ class _Writer:
             "inference",
             f"{bundle}: volumes in (NIfTI, or folders of a DICOM series), label volumes in the same geometry out.",
             "inferring",
-            {"head": dataset, "run_dir": run, "input": "input/*.nii.gz", "network_def": network} | _deployed(facts, size),
+            {"head": dataset, "run_dir": run, "input": "input/*.nii.gz", "network_def": network} | deployed(facts, size),
         )
         root = self.group_file.parent / bundle
-        save_atomic(json.dumps(_metadata(bundle, summary, facts), indent=4) + "\n", root / "configs" / "metadata.json")
+        save_atomic(json.dumps(metadata(bundle, summary, facts, packages=PACKAGES), indent=4) + "\n", root / "configs" / "metadata.json")
         save_atomic(LOGGING, root / "configs" / "logging.conf")
         save_atomic(_readme(bundle, summary, root), root / "docs" / "README.md")
 
@@ -154,15 +156,8 @@ class _Writer:
             student, "distill", "distill", f"{student}: the student distilled from a joint teacher.", "training",
             {"dataset": dataset, "sources": others, "teacher": joint, **self.training()} | self.networks("student", dataset),
         )  # fmt: skip
-        stock = {
-            "_target_": "monai.networks.nets.BasicUNet",
-            "spatial_dims": 2,
-            "in_channels": 1,
-            "out_channels": self.facts[dataset].out_channels,
-            "features": self.preset["student"]["features"],
-            "act": "relu",
-            "norm": "batch",
-        }
+        stock = UNet(out_channels=self.facts[dataset].out_channels, features=self.preset["student"]["features"]).stock
+        assert stock is not None
         summary = f"Student for {dataset} (group {self.group}): {', '.join(self.facts[dataset].classes)}."
         self.shared(student, dataset, f"runs/{student}/distill/0", stock, summary)
 
@@ -208,7 +203,7 @@ def write_group(group_file: str | Path) -> list[Path]:
     return [path.parent / n for n in [*names, f"joint_teacher_{path.stem}", f"multi_head_{path.stem}"]]
 
 
-def _deployed(facts: Facts, size: int) -> dict[str, Any]:
+def deployed(facts: Facts, size: int) -> dict[str, Any]:
     """The preprocessing facts that an inference configuration states in stock transforms."""
     spatial = [size, size, size]
     spatial[facts.slice_axis] = -1
@@ -223,7 +218,8 @@ def _deployed(facts: Facts, size: int) -> dict[str, Any]:
     return {"orientation": facts.orientation, "slice_axis": facts.slice_axis, "spatial_size": spatial, "intensity": scale}
 
 
-def _metadata(bundle: str, summary: str, facts: Facts) -> dict[str, Any]:
+def metadata(bundle: str, summary: str, facts: Facts, *, packages: Sequence[str]) -> dict[str, Any]:
+    """metadata.json of a bundle; `packages` are those its configurations import beside monai, torch and numpy."""
     channels = {"0": "background"} | {str(i): name for i, name in enumerate(facts.classes, start=1)}
     tensor = {"type": "image", "modality": "n/a", "spatial_shape": ["16*n", "16*n"], "dtype": "float32", "is_patch_data": False}
     return {
@@ -233,7 +229,7 @@ def _metadata(bundle: str, summary: str, facts: Facts) -> dict[str, Any]:
         "monai_version": version("monai"),
         "pytorch_version": version("torch").split("+")[0],
         "numpy_version": version("numpy"),
-        "required_packages_version": {p: version(p) for p in ("pytorch-ignite", "nibabel", "itk", "tensorboard")},
+        "required_packages_version": {p: version(p) for p in packages},
         "supported_apps": {},
         "name": bundle,
         "task": "segmentation",

@@ -198,15 +198,20 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any], place: str = ""
             yield place + key, before, now
 
 
-def test_slices(run_dir: str | Path, dataset: str, n: int) -> list[tuple[torch.Tensor, torch.Tensor, str]]:
-    """`n` stored slices with foreground of a run's test patients, evenly spread: (image (1, H, W), label (1, H, W), case)."""
+def test_slices(
+    run_dir: str | Path, dataset: str, n: int, *, data_dir: str | None = None
+) -> list[tuple[torch.Tensor, torch.Tensor, str]]:
+    """`n` stored slices with foreground of a run's test patients, evenly spread: (image (1, H, W), label (1, H, W), case).
+
+    `data_dir` replaces that of the run, if the data moved since.
+    """
     run = Path(run_dir)
     config = _read_json(run, "config.json")
     splits = _read_json(run, "folds.json", "datasets")["datasets"]
     if dataset not in splits:
         raise ValueError(f"run {run} has no fold of dataset {dataset}; it knows {', '.join(splits)}.")
     facts = load_facts(config["group_file"], dataset)
-    parser = ConfigParser(config)  # config.json holds expressions as they were written
+    parser = ConfigParser(config | ({} if data_dir is None else {"data_dir": data_dir}))  # expressions as they were written
     data_dir, store_dir, size = (parser.get_parsed_content(key) for key in ("data_dir", "store_dir", "image_size"))
     store = SliceStore(store_dir, facts, list_items(facts, data_dir), size)
     slices = StoredSlices(store, splits[dataset]["test"])

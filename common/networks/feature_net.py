@@ -46,6 +46,9 @@ class FeatureNet(nn.Module):
         in_channels: int
         level_specs: tuple[LevelSpec, ...]
         spec: dict[str, Any]  # a MONAI component (plain JSON) that rebuilds the network without its weights
+        stock: dict[str, Any] | None  # the library's class that runs these weights without this code, if there is one
+    else:
+        stock = None
 
     def encode(self, image: Tensor) -> list[Tensor]:
         """Levels of the image, shallow to deep."""

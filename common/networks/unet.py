@@ -55,6 +55,15 @@ class UNet(FeatureNet, BasicUNet):
             "out_channels": out_channels,
             "features": list(features),
         } | ({} if norm == "batch" else {"norm": norm})
+        self.stock = {
+            "_target_": "monai.networks.nets.BasicUNet",
+            "spatial_dims": spatial_dims,
+            "in_channels": in_channels,
+            "out_channels": out_channels,
+            "features": list(features),
+            "act": "relu",
+            "norm": norm,
+        }
 
     def encode(self, image: Tensor) -> list[Tensor]:
         x0 = self.conv_0(image)

@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a trained run to a self-contained MONAI bundle that needs nothing of this project."""
+
+from .bundle import export_bundle
+from .manifest import digest, manifest
+
+__all__ = ["digest", "export_bundle", "manifest"]

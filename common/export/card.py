@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a bundle says of itself: metadata, README by the model zoo's template, the licences of the data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..bundle_files import metadata
+from .source import Source
+
+__all__ = ["data_licence", "description", "full_metadata", "readme"]
+
+INTENDED = (
+    "Research, and drafts of annotations that a trained person corrects. Not a medical device; not for diagnosis or treatment."
+)
+PACKAGES = ("pytorch-ignite", "nibabel")  # what the configurations import beside monai, torch and numpy
+
+
+def description(source: Source) -> str:
+    """One sentence: task, classes, what was learned from which data."""
+    classes = ", ".join(source.facts.classes)
+    target, *others = source.datasets
+    also = f", with knowledge of {', '.join(others)}" if others else ""
+    return f"A network of {source.metrics['parameters']:,} parameters for {source.task} of {classes}, for {target}{also}."
+
+
+def full_metadata(source: Source, name: str, *, version: str, changelog: str, authors: str) -> dict[str, Any]:
+    """configs/metadata.json by the zoo's schema, with the figures of the run's own test patients."""
+    out = metadata(name, description(source), source.facts, packages=PACKAGES)
+    about = next(iter(source.datasets.values()))
+    mean = {key: round(value, 4) for key, value in source.metrics["mean"].items() if isinstance(value, float)}
+    out |= {"version": version, "changelog": {version: changelog}, "authors": authors, "intended_use": INTENDED}
+    out |= {"data_source": _sources(source), "eval_metrics": mean, "references": []}
+    for tensors in out["network_data_format"].values():
+        for tensor in tensors.values():
+            tensor["modality"] = about["modality"]
+    return out
+
+
+def _sources(source: Source) -> str:
+    return "; ".join(f"{dataset}: {about['source']}" for dataset, about in source.datasets.items())
+
+
+def data_licence(source: Source) -> str:
+    """docs/data_license.txt: the terms of every dataset that the weights learned from."""
+    parts = ["The weights in this bundle were learned from the data below. Their terms bind whoever uses the weights.\n"]
+    for dataset, about in source.datasets.items():
+        parts.append(f"{dataset}\n  source: {about['source']}\n  licence: {about['licence']}\n")
+    return "\n".join(parts)
+
+
+def readme(source: Source, name: str, meta: dict[str, Any]) -> str:
+    """docs/README.md with the sections of the model zoo's template."""
+    channels = meta["network_data_format"]["outputs"]["pred"]["channel_def"]
+    carried = source.network.stock is None
+    size = source.image_size
+    train = "python -m monai.bundle run --config_file configs/train.json"
+    lines = [
+        "# Model Overview", "", description(source), "",
+        f"{INTENDED}", "",
+        "## Data", "",
+        *(f"- {d}: {about['source']} ({about['modality']})" for d, about in source.datasets.items()), "",
+        "The terms of the data are in `docs/data_license.txt`.", "",
+        "### Preprocessing", "", _preprocessing(source), "",
+        "## Training configuration", "",
+        f"Trained on slices of {size}x{size} pixels: {source.config['max_epochs']} epochs of {source.config['epoch_length']}"
+        f" steps, batch size {source.config['batch_size']}, learning rate {source.config['learning_rate']}."
+        " `configs/train.json` fine-tunes it on volumes of your own; label volumes hold the class indices listed under Output.", "",
+        "### Input", "", "One channel: " + ("a volume, run slice by slice." if source.task == "segmentation" else "an image."), "",
+        "### Output", "", ", ".join(f"{index}: {label}" for index, label in channels.items()), "",
+        "## Performance", "", _performance(source), "",
+        "The figures hold for data like the test data. Expect less on other scanners, protocols and populations: measure on"
+        " your own labelled cases first.", "",
+        *_limits(source),
+        "#### TorchScript and ONNX", "",
+        f"`models/model.ts` and `models/model.onnx` (images of {size}x{size} pixels, any batch size) give the output of"
+        " `models/model.pt` to 1e-4. Do not rename `model.ts`: MONAI Deploy relies on its name.", "",
+        "## MONAI Bundle Commands", "",
+        *(["This bundle carries code in `scripts/`. Run the commands from its folder; `monai.bundle.load`, `ckpt_export` and"
+           " federated clients need the folder on the path: `export PYTHONPATH=$PWD`.", ""] if carried else []),
+        "Segment the volumes of `data/imagesTs`:" if source.task == "segmentation" else "Classify the images of `data/imagesTs`:",
+        "", "```", "python -m monai.bundle run --config_file configs/inference.json", "```", "",
+        "Fine-tune on `data/imagesTr` and `data/labelsTr` (a fifth of the cases, from five on, validates):", "",
+        "```", train, "```", "",
+        "Evaluate on the validation cases:", "",
+        "```", "python -m monai.bundle run --config_file \"['configs/train.json','configs/evaluate.json']\"", "```", "",
+        "Check the files against the manifest:", "",
+        "```", "python scripts/inspect_bundle.py " + name + "   # from a checkout of Medistill", "```", "",
+        "# References", "",
+        *(f"- {about['source']}" for about in source.datasets.values()), "",
+        "# License", "",
+        "The code is under the Apache License 2.0 (`LICENSE`). The weights are bound by the terms of the data"
+        " (`docs/data_license.txt`).", "",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _preprocessing(source: Source) -> str:
+    facts = source.facts
+    if facts.window is not None:
+        scale = f"intensities {facts.window[0]:g} to {facts.window[1]:g} become 0 to 1"
+    else:
+        assert facts.percentiles is not None
+        scale = f"percentiles {facts.percentiles[0]:g} and {facts.percentiles[1]:g} of the image become 0 and 1"
+    turn = f"axes brought to {facts.orientation}, " if facts.orientation else ""
+    return f"{turn}{scale}, resized to {source.image_size}x{source.image_size} pixels in-plane."
+
+
+def _performance(source: Source) -> str:
+    names = {"hd95": f"HD95 ({source.metrics.get('hd95_unit', 'px')})", "iou": "IoU", "auroc": "AUROC", "ece": "ECE"}
+    mean = {key: value for key, value in source.metrics["mean"].items() if value is not None}
+    rows = [
+        f"Mean over the {source.test_cases} test patients of {source.metrics['dataset']} (fold {source.config['seed']}), none of"
+        " whom any network of this model's making has seen.", "",
+        "| metric | mean |", "|---|---|",
+        *(f"| {names.get(key, key.replace('_', ' ').capitalize())} | {value:.3f} |" for key, value in mean.items()),
+    ]  # fmt: skip
+    return "\n".join(rows)
+
+
+def _limits(source: Source) -> list[str]:
+    if source.facts.dims == 3 or source.task != "segmentation":
+        return []
+    return [
+        "This model was trained on single slices, each scaled by its own intensities; in a volume all slices are scaled together.",
+        "",
+    ]

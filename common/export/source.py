@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an export is made from: a finished and evaluated run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..data.facts import Facts, load_facts, load_group
+from ..networks import FeatureNet
+from ..runs import from_run, test_slices
+
+__all__ = ["Source", "read_source"]
+
+UNSTATED = {
+    "modality": "n/a",
+    "source": "private data of the institution that trained this model",
+    "licence": "the data are not distributed and no right to them is granted; ask the institution that trained this model",
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A run as the exporter sees it.
+
+    `datasets` are all that the run or its teachers learned from, the deployed one first, each with what the group file's
+    `about` says of it (modality, source, licence).
+    """
+
+    run: Path
+    network: FeatureNet
+    facts: Facts
+    config: dict[str, Any]
+    metrics: dict[str, Any]
+    task: str
+    image_size: int
+    datasets: dict[str, dict[str, str]]
+    test_cases: int
+
+
+def read_source(run_dir: str | Path, *, dataset: str | None = None) -> Source:
+    """Read a run and check that it can be exported.
+
+    Args:
+        run_dir: `runs/<bundle>/<variant>/<seed>`.
+        dataset: whose head and metrics are exported; the run's own dataset if left out.
+
+    Raises:
+        FileNotFoundError, ValueError: the run is missing, not trained to its end, damaged, or was not evaluated on `dataset`;
+            names the file and the command that is missing.
+    """
+    run = Path(run_dir)
+    if (run / "configs").is_dir():
+        raise ValueError(f"{run} is a bundle, not a run of one; give the folder of a run, such as runs/{run.name}/distill/0.")
+    network = from_run(run)  # refuses what is missing, unfinished or damaged
+    config = json.loads((run / "config.json").read_text())
+    name = dataset or config.get("dataset") or config["target"]
+    group = load_group(config["group_file"])
+    facts = load_facts(config["group_file"], name)
+    file = run / "test" / name / "metrics.json"
+    if not file.is_file():
+        evaluate = f"{config['bundle_root']}/configs/evaluate.yaml"
+        raise FileNotFoundError(
+            f"{file} does not exist: a model leaves the house with its figures. Evaluate the run first: python -m monai.bundle"
+            f" run evaluating --config_file {evaluate} --run_dir {run} --dataset {name} --data_dir DATA"
+        )
+    try:
+        metrics = json.loads(file.read_text())
+        cases = {unit["case"] for unit in metrics["units"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} is damaged ({error}); evaluate the run again.") from error
+    learned = [name, *(config.get(key) for key in ("dataset", "target")), *(config.get("sources") or [])]
+    about = group.get("about") or {}
+    datasets = {d: UNSTATED | (about.get(d) or {}) for d in dict.fromkeys(learned) if d in group["datasets"]}
+    if "target" in network.spec:
+        network = from_run(run, head=name)
+    size = int(config["image_size"])
+    return Source(run, network, facts, config, metrics, group["task"], size, datasets, len(cases))
+
+
+def real_slice(source: Source, *, data_dir: str | None = None) -> torch.Tensor:
+    """A slice `(1, 1, H, W)` with foreground of a test patient, as the network sees it."""
+    found = test_slices(source.run, source.facts.name, 1, data_dir=data_dir)
+    return found[0][0][None]
