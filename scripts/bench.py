@@ -10,10 +10,9 @@ import platform
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from typing import Any
 import fire
 import monai
 import torch
+from bench_timing import Row, alternate, divide, row, table, took
 from monai.data import CacheDataset
 from monai.data import Dataset as ReadingDataset
 from monai.engines import SupervisedTrainer
@@ -30,6 +30,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bench_deploy import formats, volume
 
 from common.data import lits, msd_lung
 from common.data.draws import EpochSampler, SliceDraws
@@ -45,54 +47,6 @@ Widths = tuple[int, ...]  # channels of the five levels and of the last decoder 
 SMALL: Widths = (8, 16, 32, 64, 64, 8)  # the CPU study's student; its teacher is twice as wide
 PAPER: Widths = (32, 64, 128, 256, 512, 32)  # the paper's student
 BATCH = 8
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the result: a ratio with its quartiles over repetitions, and what it is a ratio of."""
-
-    name: str
-    ratio: float
-    low: float
-    high: float
-    target: str  # "at most 1.05"; empty: for information
-    met: bool | None
-    ours: str
-    other: str
-
-
-def row(name: str, ratios: Sequence[float], target: tuple[str, float] | None, ours: str, other: str) -> Row:
-    """The median of `ratios` against a target ("at most" or "at least", value)."""
-    ratio = statistics.median(ratios)
-    low, _, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else [ratio] * 3
-    if target is None:
-        return Row(name, ratio, low, high, "", None, ours, other)
-    bound, value = target
-    met = ratio <= value if bound == "at most" else ratio >= value
-    return Row(name, ratio, low, high, f"{bound} {value:g}", met, ours, other)
-
-
-def alternate(arms: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
-    """Processor seconds of each arm, once each in turn (A B C A B C ...) after one round to warm up.
-
-    Processor time, not the clock, and in turn, so that other work on the machine touches all arms alike.
-    """
-    seconds: dict[str, list[float]] = {name: [] for name in arms}
-    for number in range(repeats + 1):
-        for name, run in arms.items():
-            start = time.process_time()
-            run()
-            if number:
-                seconds[name].append(time.process_time() - start)
-    return seconds
-
-
-def divide(first: Sequence[float], second: Sequence[float]) -> list[float]:
-    return [a / b for a, b in zip(first, second, strict=True)]
-
-
-def took(seconds: Sequence[float]) -> str:
-    return f"{statistics.median(seconds):.3f} s"
 
 
 def unet(features: Widths) -> UNet:
@@ -312,16 +266,6 @@ def memory(
     return rows
 
 
-def table(rows: Sequence[Row]) -> str:
-    """The rows in Markdown."""
-    lines = ["| benchmark | ratio | quartiles | target | ours | compared with |", "|---|---|---|---|---|---|"]
-    for r in rows:
-        spread = f"{r.low:.3g} to {r.high:.3g}" if r.low < r.high else ""
-        verdict = f"{r.target}: {'met' if r.met else '**missed**'}" if r.target else ""
-        lines.append(f"| {r.name} | {r.ratio:.3g} | {spread} | {verdict} | {r.ours} | {r.other} |")
-    return "\n".join(lines)
-
-
 def machine() -> str:
     """What the figures were measured on, and how busy it was."""
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
@@ -329,11 +273,13 @@ def machine() -> str:
     return f"{os.cpu_count()} cores ({platform.machine()}), load average {load}; one thread; {versions}"
 
 
-def bench(*, only: str | Sequence[str] = ("stage3", "stage2", "store", "memory"), out: str = "", repeats: int = 15) -> None:
+def bench(
+    *, only: str | Sequence[str] = ("stage3", "stage2", "store", "memory", "deployed"), out: str = "", repeats: int = 15
+) -> None:
     """Run the benchmarks, print a Markdown table.
 
     Args:
-        only: which of stage3, stage2, store and memory.
+        only: which of stage3, stage2, store, memory and deployed.
         out: also write the table to this .md file, or the rows to this .json file.
         repeats: repetitions of an arm; a third of it at the paper's widths.
     """
@@ -350,6 +296,11 @@ def bench(*, only: str | Sequence[str] = ("stage3", "stage2", "store", "memory")
         ],
         "store": [lambda folder: store(folder=folder, repeats=repeats)],
         "memory": [lambda folder: memory(folder=folder)],
+        "deployed": [
+            lambda folder: formats(folder=folder, features=SMALL, repeats=repeats),
+            lambda folder: formats(folder=folder, features=PAPER, repeats=few),
+            lambda folder: volume(folder=folder, features=PAPER, threads=os.cpu_count() or 1),
+        ],
     }
     unknown = [name for name in names if name not in jobs]
     if unknown or not names:

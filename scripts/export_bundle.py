@@ -35,9 +35,7 @@ def export(
         changelog: what is new in this version.
         authors: who trained it.
     """
-    gap = export_bundle(
-        run, out, dataset=dataset, data_dir=data, version=str(version), changelog=changelog, authors=authors
-    )
+    gap = export_bundle(run, out, dataset=dataset, data_dir=data, version=str(version), changelog=changelog, authors=authors)
     print(f"{out}: model.pt, model.ts and model.onnx agree to {gap:.1e} on a slice of a test patient")
     for file in sorted(Path(out).rglob("*")):
         if file.is_file() and file.stat().st_size > LARGE:

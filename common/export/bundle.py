@@ -79,7 +79,9 @@ def _check_name(folder: Path, version: str) -> None:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
         raise ValueError(f"bundle name {name!r} (the last part of --out): use letters, digits and underscores.")
     if "_v" in name.lower():
-        raise ValueError(f"bundle name {name!r}: clients take '_v' for the start of a version and cut the name there; rename it.")
+        raise ValueError(
+            f"bundle name {name!r}: clients take '_v' for the start of a version and cut the name there; rename it."
+        )
     for word in WORDS:
         if word in name.lower():
             raise ValueError(f"bundle name {name!r}: MONAI Label takes '{word}' for another kind of model; rename it.")
