@@ -44,15 +44,8 @@ class JointTeacher(FeatureNet):
         warm_start: bool = False,
     ) -> None:
         super().__init__()
-        if len(teachers) < 2:
-            raise ValueError(f"teachers: {len(teachers)}; give the target teacher first, then at least one source teacher")
-        target, *sources = teachers
-        for k, source in enumerate(sources, start=1):
-            if (source.spatial_dims, source.in_channels) != (target.spatial_dims, target.in_channels):
-                raise ValueError(
-                    f"teachers[{k}] reads {source.spatial_dims}-D images of {source.in_channels} channels, the target "
-                    f"teacher {target.spatial_dims}-D images of {target.in_channels}: all see the same image"
-                )
+        encoders = frozen_encoders(teachers)
+        target = teachers[0]
         # (level, [(teacher, its level), ...]) of what is fused
         plan = fusion_plan([teacher.level_specs for teacher in teachers], levels)
         self.fused = [i for i, _ in plan]
@@ -68,8 +61,7 @@ class JointTeacher(FeatureNet):
             "heads": heads,
             "tokens": tokens,
         } | ({} if norm == "batch" else {"norm": norm})
-        self.teachers = nn.ModuleList(copy.deepcopy(teacher).encoder_only() for teacher in teachers)
-        self.teachers.requires_grad_(False).eval()
+        self.teachers = encoders
         self.fusions = nn.ModuleList()
         for i, partners in plan:
             channels = target.level_specs[i].channels
@@ -109,6 +101,24 @@ class JointTeacher(FeatureNet):
 
     def decode(self, levels: list[Tensor], image: Tensor) -> Tensor:
         return self.decoder.decode(levels, image)
+
+
+def frozen_encoders(teachers: Sequence[FeatureNet]) -> nn.ModuleList:
+    """Copies of the teachers' encoders, the target teacher's first, without gradients and in eval mode.
+
+    Raises ValueError for fewer than two teachers, or if they do not read the same images.
+    """
+    if len(teachers) < 2:
+        raise ValueError(f"teachers: {len(teachers)}; give the target teacher first, then at least one source teacher")
+    target = teachers[0]
+    for k, source in enumerate(teachers[1:], start=1):
+        if (source.spatial_dims, source.in_channels) != (target.spatial_dims, target.in_channels):
+            raise ValueError(
+                f"teachers[{k}] reads {source.spatial_dims}-D images of {source.in_channels} channels, the target "
+                f"teacher {target.spatial_dims}-D images of {target.in_channels}: all see the same image"
+            )
+    encoders = nn.ModuleList(copy.deepcopy(teacher).encoder_only() for teacher in teachers)
+    return encoders.requires_grad_(False).eval()
 
 
 def fusion_plan(
