@@ -21,8 +21,10 @@ def make_phantoms(*, out: str, group: str = "all", cases: int = 10, size: int = 
     Args:
         out: the folder to write to; a dataset's folder in it must be missing or empty.
         group: ct (msd_lung, lits, kits), mri (brainmetshare, isles22, brats20), cardiac (acdc and sunnybrook as tables
-            of PNG images, acdc_official), table (acdc_volumes: PNG slices of volumes; lits_dicom: DICOM series) or all.
-        cases: patients a dataset.
+            of PNG images, acdc_official), table (acdc_volumes: PNG slices of volumes; lits_dicom: DICOM series); of
+            classification cxr (covidx_cxr3, covid_collection, covid_qu_ex), dementia (oasis, adni), figshare, pneumonia
+            (kermany and nih as tables); or all.
+        cases: patients a dataset; classification takes about 15 for every class to be in each of five folds.
         size: pixels a side of a slice, at least 16.
         slices: slices a volume, at least 4.
         seed: the same seed writes the same images.

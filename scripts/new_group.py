@@ -4,11 +4,16 @@
     python scripts/new_group.py heart --task segmentation --dataset ours=data/ours/index.csv \\
         --dataset theirs=data/theirs/index.csv \\
         --classes lv=ours:3/theirs:1
+
+    python scripts/new_group.py pneumonia --task classification --dataset ours=data/ours/index.csv \\
+        --dataset theirs=data/theirs/index.csv \\
+        --classes normal=normal,pneumonia=ours:bacterial+viral/theirs:pneumonia
 """
 
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,10 +24,11 @@ import yaml
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from common.bundle_files import PRESETS, write_group
-from common.data.facts import read_folder
-from common.data.transforms import LoadItemd
+from common.bundle_files import write_group
+from common.data.facts import TASKS, Item, read_folder
+from common.data.transforms import PICTURES, LoadItemd
 from common.handlers import save_atomic
+from common.presets import PRESETS
 
 HU_FLOOR = -500  # under it an intensity is air in Hounsfield units
 
@@ -45,12 +51,14 @@ def new_group(
 
     Args:
         name: the group; letters, digits, underscores.
-        task: segmentation.
+        task: segmentation or classification.
         dataset: `NAME=DIR/index.csv`, a table (see docs/add_a_dataset.md), `NAME=DIR`, a folder with index.csv or
             dataset.json, or
             `NAME=common.data.MODULE`, a dataset with a file of its own; give one a dataset, at least two.
         classes: what is segmented, for tables: `lv=3` (raw mask value), `lesion=1+2` (several values are one class),
-            `lv=ours:3/theirs:1` (values differ by dataset); several classes comma-separated.
+            `lv=ours:3/theirs:1` (values differ by dataset); several classes comma-separated. For classification the values are
+            the texts of the column `label`: `normal=normal,pneumonia=bacterial+viral`; left out, each label is a class, if all
+            tables have the same ones. Images of a label in no class are left out.
         preset: `paper` (published sizes, GPU), `small` (two CPU cores, hours) or `demo` (minutes).
         window: lowest and highest intensity, for CT in Hounsfield units.
         percentiles: percentiles of an image that become 0 and 1, where there is no window.
@@ -60,8 +68,8 @@ def new_group(
         force: overwrite an existing group.
     """
     group_file = Path(out) / f"{name}.yaml"
-    if task != "segmentation":
-        raise ValueError(f"--task {task} is unknown; it can be segmentation.")
+    if task not in TASKS:
+        raise ValueError(f"--task {task} is unknown; choose {' or '.join(TASKS)}.")
     if not name.isidentifier():
         raise ValueError(f"group name {name!r}: use letters, digits and underscores.")
     if preset not in PRESETS:
@@ -75,8 +83,11 @@ def new_group(
         if place.startswith("common."):
             entries[key] = {"module": place}
         else:
-            measured[key] = measure(key, Path(place))
-    chosen = _classes(classes, {key: m["values"] for key, m in measured.items()})
+            measured[key] = measure(key, Path(place), task)
+    values = {key: found["values"] for key, found in measured.items()}
+    if task == "classification" and classes is None and not entries:  # a dataset's own file may name its classes otherwise
+        classes = _shared_labels(values)
+    chosen = _classes(classes, values, task)
     for key, found in measured.items():
         scale = _intensity(key, found, window, percentiles)
         geometry = {"dims": found["dims"], "spacing_known": found["spacing_known"]}
@@ -111,36 +122,50 @@ def _places(dataset: Sequence[str]) -> dict[str, str]:
     return places
 
 
-def measure(name: str, place: Path) -> dict[str, Any]:
+def measure(name: str, place: Path, task: str = "segmentation") -> dict[str, Any]:
     """Read every image of a table or folder once: dimensions, sizes, intensity range, label values, whether spacing is known.
 
     Raises:
         ValueError, FileNotFoundError: the table or a file of it cannot be used; names it.
     """
     root = place.parent if place.suffix == ".csv" else place
-    items = read_folder(root, name)
-    dims = 2 if str(items[0]["image"]).lower().endswith((".png", ".jpg", ".jpeg", ".bmp", ".tif")) else 3
-    load = LoadItemd(["image", "label"], dims=dims)
-    values: set[int] = set()
-    low, high, sizes, labelled = np.inf, -np.inf, [], 0
+    items = read_folder(root, name, task=task)
+    masks = task == "segmentation"
+    dims = 2 if str(items[0]["image"]).lower().endswith(PICTURES) else 3
+    load = LoadItemd(["image", "label"] if masks else ["image"], dims=dims)
+    values: Counter[Any] = Counter()
+    low, high, sizes = np.inf, -np.inf, []
     for item in tqdm(items, desc=f"reading {name}", unit="image"):
         data = load(dict(item))
         low, high = min(low, float(data["image"].min())), max(high, float(data["image"].max()))
         sizes.append(data["image"].shape[1:])
-        if "label" in data:
-            labelled += 1
-            found = np.unique(np.asarray(data["label"]))
-            if not np.array_equal(found, np.round(found)):
-                raise ValueError(f"{item['label']} holds values that are no whole numbers; a mask holds class values.")
-            values |= {int(v) for v in found}
-    if not labelled:
-        raise ValueError(f"{place} has no masks at all; fill the mask column of the labelled images.")
+        if item["label"] is not None:
+            values.update(_mask_values(item, data["label"]) if masks else [item["label"]])
+    if not values:
+        what = "masks" if masks else "labels"
+        raise ValueError(f"{place} has no {what} at all; fill the {what[:-1]} column of the labelled images.")
+    labelled = sum(item["label"] is not None for item in items)
+    told = f"{labelled} with masks" if masks else ", ".join(f"{n} {label!r}" for label, n in sorted(values.items()))
     print(
-        f"{name}: {len({i['case'] for i in items})} cases, {len(items)} images ({labelled} with masks), sizes {_range(sizes)},"
-        f" intensities {low:g} to {high:g}, label values {sorted(values)}"
+        f"{name}: {len({i['case'] for i in items})} cases, {len(items)} images ({told}), sizes {_range(sizes)},"
+        f" intensities {low:g} to {high:g}" + (f", label values {sorted(values)}" if masks else "")
     )
     spacing = (dims == 3 and not isinstance(items[0]["image"], list)) or any("spacing" in item for item in items)
     return {"dims": dims, "low": low, "high": high, "values": sorted(values), "spacing_known": bool(spacing)}
+
+
+def _mask_values(item: Item, mask: Any) -> set[int]:
+    found = np.unique(np.asarray(mask))
+    if not np.array_equal(found, np.round(found)):
+        raise ValueError(f"{item['label']} holds values that are no whole numbers; a mask holds class values.")
+    return {int(v) for v in found}
+
+
+def _shared_labels(values: dict[str, list[str]]) -> str | None:
+    """`--classes` with a class a label, where all tables have the same labels and they can be class names."""
+    labels = next(iter(values.values()))
+    same = all(other == labels for other in values.values()) and all(label.isidentifier() for label in labels)
+    return ",".join(f"{label}={label}" for label in labels) if same else None
 
 
 def _range(sizes: list[Any]) -> str:
@@ -162,12 +187,13 @@ def _intensity(
     return {"percentiles": [float(v) for v in percentiles]}
 
 
-def _classes(text: str | None, values: dict[str, list[int]]) -> dict[str, dict[str, list[int]]]:
+def _classes(text: str | None, values: dict[str, list[Any]], task: str) -> dict[str, dict[str, list[Any]]]:
     """Class name -> raw values of each dataset; a question instead of a guess."""
     seen = "; ".join(f"{key} has {found}" for key, found in values.items())
     if values and not text:
-        raise ValueError(f"which label values are which class? {seen}. Answer with e.g. --classes lesion=1 (0 is background).")
-    out: dict[str, dict[str, list[int]]] = {key: {} for key in values}
+        example = "lesion=1 (0 is background)" if task == "segmentation" else "healthy=normal,ill=covid+sars"
+        raise ValueError(f"which label values are which class? {seen}. Answer with e.g. --classes {example}.")
+    out: dict[str, dict[str, list[Any]]] = {key: {} for key in values}
     for part in (text or "").split(",") if values else []:
         name, found, where = part.partition("=")
         if not found or not name.isidentifier():
@@ -181,13 +207,22 @@ def _classes(text: str | None, values: dict[str, list[int]]) -> dict[str, dict[s
             spec = own.get(key) if own else where
             if spec is None:
                 continue  # a dataset without this class
-            raw = [int(v) for v in spec.split("+") if v.strip().isdigit()]
+            if task == "segmentation":
+                raw: list[Any] = [int(v) for v in spec.split("+") if v.strip().isdigit()]
+            else:
+                raw = spec.split("+")
             if not raw or set(raw) - set(values[key]):
                 raise ValueError(f"--classes {part}: {spec!r} for {key} is not among its label values {values[key]}.")
+            twice = [c for c, other in out[key].items() if set(other) & set(raw)]
+            if twice:
+                raise ValueError(f"--classes {part}: {spec!r} of {key} is already of class {twice[0]}; choose one.")
             out[key][name] = raw
     for key, chosen in out.items():
         if not chosen:
             raise ValueError(f"dataset {key} has none of the classes; {seen}. Leave it out, or name its value.")
+        unused = sorted(set(values[key]) - {v for raw in chosen.values() for v in raw})
+        if task == "classification" and unused:
+            print(f"{key}: images labelled {', '.join(map(repr, unused))} are in no class and left out")
     return out
 
 

@@ -17,24 +17,30 @@ from .store import SliceStore
 
 __all__ = ["EpochSampler", "JointDraws", "SliceDraws", "StoredSlices"]
 
+UNLABELLED = -1  # never seen: draws from unlabelled units drop the label
+
 
 def _mapped(store: SliceStore, unit: int) -> torch.Tensor:
-    """The memory-mapped array `(slices, 2, H, W)` of a unit, as a tensor that must not be written to."""
+    """The memory-mapped array of a unit, as a tensor that must not be written to."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.from_numpy(store.array(unit))
 
 
-def _sample(slices: torch.Tensor, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _sample(slices: torch.Tensor, labels: Sequence[int], index: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Image and label of a slice; the label is its second channel, or its class of `labels` where it has but one."""
     pair = slices[index].float()  # a copy; NumPy takes ten times as long to widen float16
-    return pair[:1], pair[1:]
+    if len(pair) == 2:
+        return pair[:1], pair[1:]
+    return pair, torch.tensor(labels[index] if labels else UNLABELLED)
 
 
 class SliceDraws(Dataset):
     """`length` random slices an epoch out of one or several stores.
 
     An epoch's draws are a share of slices with foreground and a rest from all slices, each a run of shuffled passes, so that no
-    slice comes twice before every one came once. Index `epoch * length + i` is the i-th draw of an epoch.
+    slice comes twice before every one came once. Index `epoch * length + i` is the i-th draw of an epoch. Slices to classify
+    have no foreground and are drawn alike.
 
     Args:
         parts: (store, cases) pairs; more than one is pooled training.
@@ -45,7 +51,8 @@ class SliceDraws(Dataset):
         augment: transforms of a slice, or None.
         stream: number that separates the draws of several streams of one run.
 
-    Returns items `{"image": (1, H, W), "label": (1, H, W), "case": str}`, float32.
+    Returns items `{"image": (1, H, W), "label": (1, H, W), "case": str}`, float32; in classification the label is the class
+    index, a 0-dim long tensor.
     """
 
     def __init__(
@@ -62,6 +69,7 @@ class SliceDraws(Dataset):
         slices: list[tuple[int, int]] = []
         foreground: list[bool] = []
         self._arrays: list[torch.Tensor] = []
+        self._labels: list[tuple[int, ...]] = []
         self._cases: list[str] = []
         for store, cases in parts:
             wanted = set(cases)
@@ -71,6 +79,7 @@ class SliceDraws(Dataset):
                 slices += [(len(self._arrays), s) for s in range(unit.shape[0])]
                 foreground += unit.foreground
                 self._arrays.append(_mapped(store, number))
+                self._labels.append(unit.labels)
                 self._cases.append(unit.case)
         if not 0 <= foreground_share <= 1:
             raise ValueError(f"foreground_share: {foreground_share}; give a share from 0 to 1.")
@@ -105,7 +114,7 @@ class SliceDraws(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         epoch, i = divmod(int(index), self.length)
         unit, number = self._slices[self._plan(epoch)[i]]
-        image, label = _sample(self._arrays[unit], number)
+        image, label = _sample(self._arrays[unit], self._labels[unit], number)
         data: dict[str, Any] = {"image": image, "label": label}
         if self._augment is not None:
             seed = np.random.SeedSequence([*self._key, epoch, i]).generate_state(1)[0]
@@ -143,7 +152,7 @@ class StoredSlices(Dataset):
     def __init__(self, store: SliceStore, cases: Collection[str]) -> None:
         wanted = set(cases)
         self._items = [
-            (_mapped(store, n), s, unit.case)
+            (_mapped(store, n), unit.labels, s, unit.case)
             for n, unit in enumerate(store.units)
             if unit.case in wanted and unit.labelled
             for s in range(unit.shape[0])
@@ -155,8 +164,8 @@ class StoredSlices(Dataset):
         return len(self._items)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        slices, number, case = self._items[index]
-        image, label = _sample(slices, number)
+        slices, labels, number, case = self._items[index]
+        image, label = _sample(slices, labels, number)
         return {"image": image, "label": label, "case": case}
 
 

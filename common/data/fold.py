@@ -3,18 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from monai.transforms import Compose
 
+from .confounded import check_confounded
 from .draws import JointDraws, SliceDraws, StoredSlices
-from .facts import Facts, Item, load_facts
-from .folds import Split, check_split, make_split
+from .facts import Facts, Item, load_facts, with_class
+from .folds import Split, check_split, make_split, spread
 from .store import SliceStore
 
-__all__ = ["Fold", "FoldData", "folds", "joint_draws", "pooled_draws", "validation_slices"]
+__all__ = ["Fold", "FoldData", "class_counts", "folds", "joint_draws", "pooled_draws", "split_items", "validation_slices"]
 
 
 class Fold:
@@ -23,19 +25,54 @@ class Fold:
     def __init__(self, facts: Facts, store: SliceStore, split: Split) -> None:
         self.facts, self.store, self.split = facts, store, split
 
+    @property
+    def class_counts(self) -> list[int]:
+        """Images of each class in the training part (their shares are `f_c` of eq. 14), in the order of the classes."""
+        found = self.store.classes()
+        return [sum(found[case].get(name, 0) for case in self.split.train) for name in self.facts.classes]
+
 
 FoldData = dict[str, Fold]
 
 
 def list_items(facts: Facts, data_dir: str | Path) -> list[Item]:
-    """The items of a dataset under `<data_dir>/<dataset>`; a missing or empty folder is refused by name."""
+    """The items of a dataset under `<data_dir>/<dataset>`; a missing or empty folder is refused by name.
+
+    For classification, every label is checked (see `Facts.class_of`), and images of a label in no class are left out.
+    """
     root = Path(data_dir) / facts.name
     if not root.is_dir():
         raise FileNotFoundError(f"dataset folder {root} does not exist; put dataset {facts.name} there or set data_dir.")
     items = facts.reader(root)
     if not items:
         raise ValueError(f"dataset folder {root} holds no cases in the layout of {facts.name}.")
-    return items
+    return with_class(facts, items) if facts.classification else items
+
+
+def split_items(facts: Facts, items: Iterable[Item], *, fold: int, target_cases: int | None = None) -> Split:
+    """The split of a dataset's items for `fold`, see `make_split`; it depends on cases, classes and published folds only.
+
+    Raises:
+        ValueError: see `make_split`; or a patient whose images are published in two folds.
+    """
+    items = with_class(facts, items) if facts.classification else list(items)
+    labelled = {item["case"] for item in items if item["label"] is not None}
+    counts: dict[str, Counter[int]] = {}
+    published: dict[str, int] = {}
+    for item in items:
+        if facts.classification and (index := facts.class_of(item)) is not None:
+            counts.setdefault(item["case"], Counter())[index] += 1
+        if "fold" in item and published.setdefault(item["case"], item["fold"]) != item["fold"]:
+            raise ValueError(f"patient {item['case']} is published in two folds; split by patient.")
+    classes = {case: min(found, key=lambda k: (-found[k], k)) for case, found in counts.items()}
+    return make_split(
+        (item["case"] for item in items),
+        fold=fold,
+        target_cases=target_cases,
+        labelled=labelled,
+        classes=classes if facts.classification else None,
+        published=published,
+    )
 
 
 def folds(
@@ -58,7 +95,10 @@ def folds(
             hold as many as the target alone (the control of equal data volume).
 
     Raises:
-        ValueError: a dataset named twice (a target equal to a source), a leak, equal images in two datasets.
+        ValueError: a dataset named twice (a target equal to a source), a leak, equal images in two datasets, a class that no
+            image or no image of a part has.
+    Warns:
+        UserWarning: a source's training images are of one class only.
     """
     repeated = {d for d in datasets if list(datasets).count(d) > 1}
     if repeated:
@@ -67,11 +107,14 @@ def folds(
     owner: dict[str, str] = {}
     for name in datasets:
         facts = load_facts(group_file, name)
-        store = SliceStore(store_dir, facts, list_items(facts, data_dir), image_size)
-        labelled = {unit.case for unit in store.units if unit.labelled}
-        budget = target_cases if name == target else None
-        split = make_split(store.cases, fold=fold, target_cases=budget, labelled=labelled)
-        check_split(split, content=store.content(), foreground=store.foreground())
+        items = list_items(facts, data_dir)
+        store = SliceStore(store_dir, facts, items, image_size)
+        split = split_items(facts, items, fold=fold, target_cases=target_cases if name == target else None)
+        if facts.classification:
+            _check_classes(facts, store, is_target=name == target)
+            check_split(split, content=store.content(), classes=store.classes())
+        else:
+            check_split(split, content=store.content(), foreground=store.foreground())
         for case, digests in store.content().items():
             for digest in digests:
                 if digest in owner:
@@ -80,7 +123,22 @@ def folds(
         out[name] = Fold(facts, store, split)
     if equal_volume is not None:
         _subsample(out, target, equal_volume, fold)
+    classes = {name: entry.store.classes() for name, entry in out.items() if entry.facts.classification}
+    check_confounded({name: {c for case in out[name].split.train for c in found[case]} for name, found in classes.items()})
     return out
+
+
+def _check_classes(facts: Facts, store: SliceStore, *, is_target: bool) -> None:
+    """Refuse a class without images, and a target with nothing to tell apart."""
+    present = {name for counts in store.classes().values() for name in counts}
+    absent = [name for name in facts.classes if name not in present]
+    if absent:
+        fix = "add some, or take the class out of the group file's classes"
+        raise ValueError(f"dataset {facts.name} has no image of class {', '.join(absent)}; {fix}.")
+    if is_target and len(facts.classes) == 1:
+        raise ValueError(
+            f"dataset {facts.name}, the target, has one class ({next(iter(facts.classes))}); a classifier needs two."
+        )
 
 
 def _subsample(data: FoldData, target: str, teachers: int, fold: int) -> None:
@@ -92,8 +150,11 @@ def _subsample(data: FoldData, target: str, teachers: int, fold: int) -> None:
     keep = max(1, size // teachers)
     for entry in data.values():
         train = entry.split.train
-        order = np.random.default_rng([2, fold]).permutation(len(train))
-        entry.split = entry.split._replace(train=sorted(train[i] for i in order[:keep]))  # the others are in no part
+        order = [train[i] for i in np.random.default_rng([2, fold]).permutation(len(train))]
+        if entry.facts.classification:
+            names, found = list(entry.facts.classes), entry.store.classes()
+            order = spread(order, {case: names.index(max(found[case], key=lambda n: found[case][n])) for case in train})
+        entry.split = entry.split._replace(train=sorted(order[:keep]))  # the others are in no part
 
 
 def pooled_draws(
@@ -115,6 +176,11 @@ def pooled_draws(
         raise ValueError(f"datasets with different classes cannot share one head: {classes}.")
     parts = [(entry.store, entry.split.train) for entry in data.values()]
     return SliceDraws(parts, length=length, seed=seed, foreground_share=foreground_share, augment=augment, stream=stream)
+
+
+def class_counts(data: FoldData) -> list[int]:
+    """Images of each class in the training parts of datasets of the same classes, together (classification)."""
+    return [sum(counts) for counts in zip(*(entry.class_counts for entry in data.values()), strict=True)]
 
 
 def joint_draws(

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Split", "check_split", "make_split"]
+__all__ = ["Split", "check_split", "make_split", "spread"]
 
 SMALL = 200  # cases; under it a test share of a tenth proves nothing, and every case is predicted once in five folds
 FOLDS = 5
@@ -24,8 +24,58 @@ class Split(NamedTuple):
     unlabelled: list[str]
 
 
+def spread(cases: Sequence[str], classes: Mapping[str, int]) -> list[str]:
+    """Reorder cases so that every beginning holds every class, and each about in its share.
+
+    One case of each class comes first, then a second of each, then the others: the j-th of a class's n by `(j + 1/2) / n`.
+    Within a class the order stays.
+    """
+    members: dict[int, list[str]] = {}
+    for case in cases:
+        members.setdefault(classes[case], []).append(case)
+    ranked = [
+        (j if j < 2 else 2, (j + 0.5) / len(group) if j >= 2 else 0.0, label, case)
+        for label, group in sorted(members.items())
+        for j, case in enumerate(group)
+    ]
+    return [case for _, _, _, case in sorted(ranked, key=lambda r: r[:3])]
+
+
+def _validation(chosen: Sequence[str], n: int, classes: Mapping[str, int]) -> list[str]:
+    """The first `n` cases, but for the last one of a class, which training needs."""
+    left: dict[int, int] = {}
+    for case in chosen:
+        left[classes[case]] = left.get(classes[case], 0) + 1
+    val: list[str] = []
+    for case in chosen:
+        if len(val) < n and left[classes[case]] > 1:
+            left[classes[case]] -= 1
+            val.append(case)
+    return val
+
+
+def _test(cases: Sequence[str], fold: int, classes: Mapping[str, int] | None, published: Mapping[str, int]) -> list[str]:
+    """The test part of `fold`; see `make_split`."""
+    if published:
+        number = 1 + max(published.values())
+        return [case for case in cases if published[case] == fold % number]
+    if len(cases) < SMALL:
+        ordered = [cases[i] for i in np.random.default_rng(0).permutation(len(cases))]
+        if classes is not None:
+            ordered.sort(key=lambda case: classes[case])  # stable: every fifth case is then a fifth of each class
+        return ordered[fold % FOLDS :: FOLDS]
+    ordered = [cases[i] for i in np.random.default_rng(fold).permutation(len(cases))]
+    return (ordered if classes is None else spread(ordered, classes))[: len(cases) // 10]
+
+
 def make_split(
-    cases: Iterable[str], *, fold: int, target_cases: int | None = None, labelled: Iterable[str] | None = None
+    cases: Iterable[str],
+    *,
+    fold: int,
+    target_cases: int | None = None,
+    labelled: Iterable[str] | None = None,
+    classes: Mapping[str, int] | None = None,
+    published: Mapping[str, int] | None = None,
 ) -> Split:
     """Split patients for `fold` (a study's seed).
 
@@ -34,8 +84,13 @@ def make_split(
     training patients become `unlabelled`. Budgets are nested: the ten contain the five. `labelled` restricts which cases have
     labels at all (default: every one).
 
+    For classification, `classes` (labelled case -> its commonest class) stratifies: test, validation and every budget hold
+    each class about in its share, and at least one patient of each where there are enough; a budget needs two a class.
+    Decision: also where a target's labels are not read in training (r = 0), as the folds of all arms must be equal.
+    `published` gives the test fold 0, 1, ... of each case where the dataset publishes folds.
+
     Raises:
-        ValueError: fewer than five cases, or a budget that is under 2 or above what the fold has.
+        ValueError: fewer than five cases, or a budget that is under 2 (a class) or above what the fold has.
     """
     cases = sorted(set(cases))
     has_label = set(cases if labelled is None else labelled)
@@ -48,34 +103,46 @@ def make_split(
             f" too few; at least"
             f" {FOLDS} are needed: add patients or their masks."
         )
-    if len(cases) < SMALL:
-        order = np.random.default_rng(0).permutation(len(cases))
-        test = [cases[i] for i in order[fold % FOLDS :: FOLDS]]
-    else:
-        order = np.random.default_rng(fold).permutation(len(cases))
-        test = [cases[i] for i in order[: len(cases) // 10]]
-    pool = [case for case in cases if case not in set(test)]
+    test = _test(cases, fold, classes, published or {})
+    held_out = set(test)
+    pool = [case for case in cases if case not in held_out]
     pool = [pool[i] for i in np.random.default_rng([1, fold]).permutation(len(pool))]
+    if classes is not None:
+        pool = spread(pool, classes)
+    kinds = 1 if classes is None else len(set(classes.values()))
     budget = len(pool) if target_cases is None else target_cases
-    if not isinstance(budget, int) or not 2 <= budget <= len(pool):
-        raise ValueError(f"target_cases: {budget!r}; the fold has {len(pool)} labelled patients; give 2 to {len(pool)}.")
-    n_val = len(cases) // 10 if len(cases) >= SMALL and target_cases is None else max(1, round(VALIDATION_SHARE * budget))
+    least = 2 if target_cases is None else 2 * kinds
+    if not isinstance(budget, int) or not least <= budget <= len(pool):
+        why = f", and {kinds} classes need two each" if kinds > 1 else ""
+        has = f"the fold has {len(pool)} labelled patients{why}"
+        raise ValueError(f"target_cases: {budget!r}; {has}; give {least} to {len(pool)}.")
+    n_val = len(cases) // 10 if len(cases) >= SMALL and target_cases is None else max(kinds, round(VALIDATION_SHARE * budget))
     chosen, rest = pool[:budget], pool[budget:]
     # the validation patients stand first, so that budgets nest in both parts as closely as their shares allow
-    return Split(sorted(chosen[n_val:]), sorted(chosen[:n_val]), sorted(test), sorted(rest + extra))
+    val = chosen[:n_val] if classes is None else _validation(chosen, n_val, classes)
+    return Split(sorted(set(chosen) - set(val)), sorted(val), sorted(test), sorted(rest + extra))
 
 
-def check_split(split: Split, *, content: Mapping[str, Sequence[str]], foreground: Mapping[str, bool]) -> None:
+def check_split(
+    split: Split,
+    *,
+    content: Mapping[str, Sequence[str]],
+    foreground: Mapping[str, bool] | None = None,
+    classes: Mapping[str, Collection[str]] | None = None,
+) -> None:
     """Refuse a split that leaks or cannot be learned from.
 
     Args:
         split: the split.
         content: case id -> hashes of its image contents.
-        foreground: case id -> whether any of its labels has a foreground voxel.
+        foreground: case id -> whether any of its labels has a foreground voxel (segmentation).
+        classes: case id -> the classes of its images (classification); every one must be in every part.
 
     Raises:
-        ValueError: a patient in two parts, equal images in two parts, or a part without any foreground; names the cases.
+        ValueError: a patient in two parts, equal images in two parts, or a part without any foreground or without a class;
+            names the cases or the class.
     """
+    every = sorted({name for found in (classes or {}).values() for name in found})
     owner: dict[str, str] = {}
     seen: dict[str, tuple[str, str]] = {}
     for part, cases in split._asdict().items():
@@ -87,7 +154,16 @@ def check_split(split: Split, *, content: Mapping[str, Sequence[str]], foregroun
                 other = seen.setdefault(digest, (case, part))
                 if other[1] != part:
                     raise ValueError(f"{case} ({part}) and {other[0]} ({other[1]}) hold the same image; remove one of them.")
-        if part != "unlabelled" and not any(foreground.get(case, False) for case in cases):
+        if part == "unlabelled":
+            continue
+        absent = [name for name in every if not any(name in (classes or {}).get(case, ()) for case in cases)]
+        if absent:
+            has = sorted(case for case, found in (classes or {}).items() if absent[0] in found)
+            raise ValueError(
+                f"no image of the {part} part is of class {absent[0]}, which only {len(has)} patients have"
+                f" ({', '.join(has[:8])}); use another fold or seed, add patients, or take the class out."
+            )
+        if foreground is not None and not any(foreground.get(case, False) for case in cases):
             raise ValueError(
                 f"no case of the {part} part has any foreground ({', '.join(cases)}); use another fold or seed, or"
                 f" check the masks."

@@ -76,13 +76,16 @@ def check_root(root: str | Path, *, dataset: str, fix: str) -> Path:
     return root
 
 
-def nifti_files(root: str | Path, *, dataset: str, fix: str) -> list[Path]:
-    """All NIfTI files below `root`, sorted; `._name` files (left by macOS archives) and hidden folders are skipped."""
+def nifti_files(root: str | Path, *, dataset: str, fix: str, ending: str = NIFTI) -> list[Path]:
+    """All NIfTI files below `root` (or those whose names end as the regular expression `ending` says), sorted.
+
+    `._name` files (left by macOS archives) and hidden folders are skipped.
+    """
     found = []
     # os.walk, because Path.rglob does not follow linked folders before Python 3.13 and datasets are often links
     for folder, folders, files in os.walk(check_root(root, dataset=dataset, fix=fix), followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(folder, name) for name in files if re.search(NIFTI + "$", name) and not name.startswith(".")]
+        found += [Path(folder, name) for name in files if re.search(f"(?:{ending})$", name) and not name.startswith(".")]
     return sorted(found)
 
 

@@ -25,11 +25,16 @@ from .transforms import preprocessing
 __all__ = ["SliceStore", "Unit"]
 
 FORMAT = 2  # part of the preprocessing key; raise it when what is stored changes
+ONLY_CLASSIFICATION = ("task", "middle_share")  # facts that a segmentation store's key does not hold
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One stored array `(slices, 2, H, W)` float16 (image in [0, 1], class index) of a (case, volume)."""
+    """One stored array of a (case, volume), float16: `(slices, 2, H, W)` (image in [0, 1], class index of each pixel).
+
+    For classification it is `(slices, 1, H, W)`, the image alone, and `labels` holds the class index of each slice, none where
+    the unit is unlabelled; `foreground` is then empty.
+    """
 
     case: str
     volume: str
@@ -38,6 +43,7 @@ class Unit:
     foreground: tuple[bool, ...]
     content: tuple[str, ...]  # of each image (volume or 2-D) that is not constant, see ContentHashd
     sources: tuple[tuple[str, int, int], ...]  # (path, bytes, mtime in ns) of every file read
+    labels: tuple[int, ...] = ()
 
 
 def _stat(path: str) -> tuple[str, int, int]:
@@ -51,10 +57,10 @@ def _stat(path: str) -> tuple[str, int, int]:
     return (str(p), p.stat().st_size, p.stat().st_mtime_ns)
 
 
-def _sources(items: Sequence[Item]) -> tuple[tuple[str, int, int], ...]:
+def _sources(items: Sequence[Item], facts: Facts) -> tuple[tuple[str, int, int], ...]:
     paths: list[str] = []
     for item in items:
-        for value in (item["image"], item["label"]):
+        for value in (item["image"], None if facts.classification else item["label"]):
             paths += [] if value is None else [value] if isinstance(value, str) else value
     return tuple(_stat(path) for path in paths)
 
@@ -63,9 +69,8 @@ class SliceStore:
     """The stored slices of one dataset under one preprocessing.
 
     `<root>/<dataset>/<key>/<unit>.npy` with `<unit>.json` beside it, each put in place by `os.replace`, the JSON last, so
-    that a
-    killed build leaves whole units only, and two runs may build at once. A unit whose source files changed, or whose array has
-    not the recorded size, is rebuilt.
+    that a killed build leaves whole units only, and two runs may build at once. A unit whose source files changed, whose array
+    has not the recorded size, or whose labels a table now states otherwise, is rebuilt.
 
     Args:
         root: folder of all stores.
@@ -77,7 +82,8 @@ class SliceStore:
     def __init__(self, root: str | Path, facts: Facts, items: Sequence[Item], image_size: int) -> None:
         if not items:
             raise ValueError(f"dataset {facts.name} has no cases; check its folder.")
-        recipe = {k: v for k, v in asdict(facts).items() if k not in ("name", "reader")}
+        left_out = ("name", "reader", *(() if facts.classification else ONLY_CLASSIFICATION))
+        recipe = {k: v for k, v in asdict(facts).items() if k not in left_out}
         recipe["classes"] = list(facts.classes.items())  # their order numbers the channels, and sort_keys would lose it
         digest = hashlib.sha256(json.dumps([FORMAT, image_size, recipe], sort_keys=True).encode()).hexdigest()
         self.root = Path(root)
@@ -94,7 +100,9 @@ class SliceStore:
             if self.facts.dims == 3 and len(group) > 1:
                 raise ValueError(f"{name} is listed twice ({group[1]['image']}); give each scan of a case its own volume.")
             if len({item["label"] is None for item in group}) > 1:
-                raise ValueError(f"{name} has masks on some images only; give all or none, or another volume to those without.")
+                kind = "labels" if self.facts.classification else "masks"
+                fix = "give all or none, or another volume to those without"
+                raise ValueError(f"{name} has {kind} on some images only; {fix}.")
 
     def _path(self, items: Sequence[Item]) -> Path:
         name = "__".join(p for p in (items[0]["case"].split("/", 1)[1], items[0]["volume"]) if p)
@@ -113,8 +121,15 @@ class SliceStore:
             array = np.load(path, mmap_mode="r")
         except (OSError, EOFError, ValueError, TypeError, KeyError):  # EOFError: an empty array file
             return None
-        whole = array.shape == unit.shape and array.dtype == np.float16
-        return unit if whole and unit.sources == _sources(items) else None
+        whole = array.shape == unit.shape and array.dtype == np.float16 and unit.labels == self._labels(items, len(array))
+        return unit if whole and unit.sources == _sources(items, self.facts) else None
+
+    def _labels(self, items: Sequence[Item], slices: int) -> tuple[int, ...]:
+        """Class index of each stored slice: an image is one slice, a volume's class is that of its slices."""
+        if not self.facts.classification:
+            return ()
+        known = [k for k in map(self.facts.class_of, items) if k is not None]
+        return tuple(known * slices if self.facts.dims == 3 else known)
 
     def _build(self, items: Sequence[Item], path: Path) -> Unit:
         images, content = [], []
@@ -122,8 +137,11 @@ class SliceStore:
         for item in items:
             data = self._transform(dict(item))
             image = data["image"].as_tensor().float()
-            label = data["label"].as_tensor().float() if labelled else torch.zeros_like(image)
-            pair = torch.cat([image, label]).numpy()  # (2, H, W) or (2, X, Y, Z)
+            if self.facts.classification:
+                pair = image.numpy()
+            else:
+                label = data["label"].as_tensor().float() if labelled else torch.zeros_like(image)
+                pair = torch.cat([image, label]).numpy()  # (2, H, W) or (2, X, Y, Z)
             stack = np.moveaxis(pair, 1 + self.facts.slice_axis, 0) if self.facts.dims == 3 else pair[None]
             images.append(stack.astype(np.float16))
             content += [data["content"]] if data["content"] else []
@@ -133,16 +151,20 @@ class SliceStore:
             volume=items[0]["volume"],
             labelled=labelled,
             shape=array.shape,
-            foreground=tuple(bool(label.any()) for label in array[:, 1] > 0),
+            foreground=() if self.facts.classification else tuple(bool(label.any()) for label in array[:, 1] > 0),
             content=tuple(content),
-            sources=_sources(items),
+            sources=_sources(items, self.facts),
+            labels=self._labels(items, len(array)),
         )
+        record = asdict(unit)
+        if not self.facts.classification:
+            del record["labels"]
         scratch = path.with_suffix(f".{os.getpid()}.tmp")
         try:
             with scratch.open("wb") as file:
                 np.save(file, array)
             os.replace(scratch, path)
-            scratch.write_text(json.dumps(asdict(unit)))
+            scratch.write_text(json.dumps(record))
             os.replace(scratch, path.with_suffix(".json"))
         except OSError as error:
             raise OSError(f"cannot write the slice store {path}: {error.strerror}; free space or set store_dir.") from error
@@ -173,7 +195,7 @@ class SliceStore:
         return sorted({unit.case for unit in self.units})
 
     def array(self, unit: int) -> np.ndarray:
-        """The memory-mapped array `(slices, 2, H, W)` of a unit."""
+        """The memory-mapped array of a unit, see `Unit`."""
         return np.load(self._path(self._groups[unit]), mmap_mode="r")
 
     def content(self) -> dict[str, list[str]]:
@@ -188,4 +210,15 @@ class SliceStore:
         out: dict[str, bool] = {}
         for unit in self.units:
             out[unit.case] = out.get(unit.case, False) or any(unit.foreground)
+        return out
+
+    def classes(self) -> dict[str, dict[str, int]]:
+        """Case id -> class name -> its number of stored slices, of labelled cases (classification)."""
+        names = list(self.facts.classes)
+        out: dict[str, dict[str, int]] = {}
+        for unit in self.units:
+            if unit.labelled:
+                counts = out.setdefault(unit.case, {})
+                for index in unit.labels:
+                    counts[names[index]] = counts.get(names[index], 0) + 1
         return out

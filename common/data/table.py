@@ -18,11 +18,12 @@ __all__ = ["cases", "read_table"]
 REQUIRED = ("image", "case_id")
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path, *, task: str = "segmentation") -> pd.DataFrame:
     """Read and check a table: columns `image`, `case_id`, and optionally `mask`, `volume`, `slice`, `spacing`.
 
-    One row is an image file (PNG, NIfTI, a DICOM folder); paths are relative to the table. An empty `mask` is an unlabelled
-    image.
+    One row is an image file (PNG, JPEG, NIfTI, a DICOM folder); paths are relative to the table. An empty `mask` is an
+    unlabelled image. A table for classification needs a column `label` instead, the image's class as text; an empty one is an
+    unlabelled image. Other columns are ignored.
     Rows of one `case_id` and `volume` with a `slice` column are 2-D slices of one volume, in the order of `slice`; without a
     `volume` column a case is a set of images. `spacing` is "x y z" in millimetres.
 
@@ -35,7 +36,8 @@ def read_table(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a CSV table ({error}); save it as UTF-8 text with commas.") from error
-    missing = [column for column in REQUIRED if column not in table.columns]
+    required = (*REQUIRED, *(["label"] if task == "classification" else []))
+    missing = [column for column in required if column not in table.columns]
     if missing:
         found = ", ".join(table.columns)
         raise ValueError(f"{path} lacks the column(s) {', '.join(missing)}; it has {found}: add or rename them.")
@@ -53,10 +55,10 @@ def read_table(path: Path) -> pd.DataFrame:
     return table
 
 
-def cases(root: Path, dataset: str) -> list[Item]:
+def cases(root: Path, dataset: str, *, task: str = "segmentation") -> list[Item]:
     """The items of the table `<root>/index.csv`, sorted by case, volume and slice."""
     path = Path(root) / "index.csv"
-    table = read_table(path)
+    table = read_table(path, task=task)
     files = {
         column: [str(path.parent / v) if v else None for v in table[column]] for column in ("image", "mask") if column in table
     }
@@ -65,11 +67,12 @@ def cases(root: Path, dataset: str) -> list[Item]:
         rows.append(
             {
                 "image": files["image"][i],
-                "label": files["mask"][i] if "mask" in files else None,
+                "label": (row["label"] or None) if task == "classification" else files["mask"][i] if "mask" in files else None,
                 "case": f"{dataset}/{row['case_id']}",
                 "volume": row.get("volume", ""),
                 "slice": row.get("slice", ""),
                 "spacing": _spacing(row.get("spacing", ""), path, i),
+                "origin": f"{path}, row {i + 2}" if task == "classification" else None,
             }
         )
     if "slice" in table.columns:
@@ -79,17 +82,19 @@ def cases(root: Path, dataset: str) -> list[Item]:
             raise ValueError(f"{path}, row {bad[0] + 2}: slice {value!r} is not a whole number; number the slices in order.")
     rows.sort(key=lambda r: (r["case"], r["volume"], int(r["slice"] or 0), r["image"]))
     stacked = "slice" in table.columns and "volume" in table.columns
-    return _stack(rows, path) if stacked else [_item(row) for row in rows]
+    return _stack(rows, path, task) if stacked else [_item(row) for row in rows]
 
 
 def _item(row: dict[str, Any]) -> Item:
     item = Item(image=row["image"], label=row["label"], case=row["case"], volume=row["volume"])
     if row["spacing"] is not None:
         item["spacing"] = row["spacing"]
+    if row["origin"] is not None:
+        item["origin"] = row["origin"]
     return item
 
 
-def _stack(rows: list[dict[str, Any]], path: Path) -> list[Item]:
+def _stack(rows: list[dict[str, Any]], path: Path, task: str) -> list[Item]:
     """One item a (case, volume), its slice files in order."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
@@ -101,9 +106,13 @@ def _stack(rows: list[dict[str, Any]], path: Path) -> list[Item]:
         if twice:
             raise ValueError(f"{path}: volume {volume!r} of case {case} has slice {twice[0]} twice; number its slices apart.")
         labels = [row["label"] for row in group]
+        if task == "classification" and len(set(labels)) > 1:
+            found = ", ".join(sorted(str(label) for label in set(labels)))
+            raise ValueError(f"{path}: volume {volume!r} of case {case} has the labels {found}; a volume has one class.")
         if None in labels and any(labels):
             raise ValueError(f"{path}: volume {volume!r} of case {case} has masks on some slices only; give all or none.")
-        whole = group[0] | {"image": [row["image"] for row in group], "label": None if None in labels else labels}
+        label = None if None in labels else labels[0] if task == "classification" else labels
+        whole = group[0] | {"image": [row["image"] for row in group], "label": label}
         items.append(_item(whole))
     return items
 

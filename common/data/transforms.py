@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from monai.inferers import Inferer, SimpleInferer, SliceInferer
 from monai.transforms import (
     Activationsd,
     AsDiscreted,
+    CenterScaleCropd,
     Compose,
     Invertd,
     LoadImage,
@@ -32,45 +33,59 @@ from monai.transforms import (
     ScaleIntensityRangePercentilesd,
     ThresholdIntensityd,
 )
+from PIL import Image
 
 from ..errors import brief
 from .facts import Facts
+from .matlab import MatReader
 
-__all__ = ["augmentation", "evaluation", "inferer", "preprocessing", "restore"]
+__all__ = ["PICTURES", "SliceMean", "augmentation", "evaluation", "inferer", "preprocessing", "restore"]
+
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+MODES = ("1", "L", "I", "I;16", "F", "RGB", "RGBA")  # grey, or grey three times; see LoadItemd
 
 
 class LoadItemd(MapTransform):
     """Load images and masks channel-first, and refuse by name what cannot be trained on.
 
-    A path is read by MONAI's `LoadImage` (NIfTI, PNG, DICOM folder); a list of 2-D files becomes one volume, slices on the last
-    axis. Shapes: (1, H, W) for `dims=2`, (1, X, Y, Z) for `dims=3`. `label: None` is passed over.
+    A path is read by MONAI's `LoadImage` (NIfTI, PNG, JPEG, DICOM folder, the `.mat` files of Figshare); a list of 2-D files
+    becomes one volume, slices on the last axis; the channels of an RGB picture are averaged. Shapes: (1, H, W) for `dims=2`,
+    (1, X, Y, Z) for `dims=3`. `label: None` is passed over.
 
     Raises:
-        ValueError: a file is unreadable, empty, not finite, of other dimensions, or image and mask differ in shape or affine;
-            the message names the file.
+        ValueError: a file is unreadable, empty, not finite, of other dimensions, an image in a mode whose numbers are no
+            intensities (a palette's, CMYK), or image and mask differ in shape or affine; the message names the file.
     """
 
     def __init__(self, keys: Sequence[str], *, dims: int) -> None:
         super().__init__(keys)
         self.dims = dims
         self.load = LoadImage(image_only=True, ensure_channel_first=True)
+        self.load.register(MatReader())
 
-    def _read(self, path: str) -> MetaTensor:
+    def _read(self, path: str, key: Hashable) -> MetaTensor:
         if not Path(path).exists():
             raise FileNotFoundError(f"{path} does not exist; check the dataset folder or the table's row.")
         try:
+            if key == "image" and path.lower().endswith(PICTURES):
+                with Image.open(path) as picture:  # reads the header only
+                    mode = picture.mode
+            else:
+                mode = "L"  # a mask may be a palette's numbers
             image = self.load(path)
         except Exception as error:  # each reader raises types of its own for a damaged file
             message = f"{path} cannot be read ({brief(error)}); is the file complete? Copy it again, or take its case out."
             raise ValueError(message) from error
+        if mode not in MODES:
+            raise ValueError(f"{path} has the mode {mode}; intensities are expected: save it as an 8 or 16 bit grey image.")
         if image.shape[0] in (3, 4) and self.dims == 2:  # an RGB or RGBA picture of a grey image
             image = image[:3].float().mean(0, keepdim=True)
         if image.shape[0] != 1:
             raise ValueError(f"{path} has {image.shape[0]} channels; one is expected: save that one as a file of its own.")
         return image
 
-    def _stack(self, paths: Sequence[str]) -> MetaTensor:
-        slices = [self._read(path) for path in paths]
+    def _stack(self, paths: Sequence[str], key: Hashable) -> MetaTensor:
+        slices = [self._read(path, key) for path in paths]
         shapes = {tuple(s.shape) for s in slices}
         if len(shapes) > 1:
             raise ValueError(f"{paths[0]} and the other slices of its volume differ in size: {sorted(shapes)}.")
@@ -86,7 +101,7 @@ class LoadItemd(MapTransform):
                 continue
             name = source if isinstance(source, str) else source[0]
             dims = 2 if isinstance(source, list) else self.dims
-            image = self._read(source) if isinstance(source, str) else self._stack(source)
+            image = self._read(source, key) if isinstance(source, str) else self._stack(source, key)
             if image.ndim - 1 != (self.dims if dims == self.dims else 3):
                 fix = "save it so, or correct the dataset's `dims`"
                 raise ValueError(f"{name} has {image.ndim - 1} dimensions; {self.dims} are expected: {fix}.")
@@ -134,6 +149,28 @@ class LabelValuesd(MapTransform):
         return out
 
 
+class ClassIndexd(MapTransform):
+    """The raw label string under `label` becomes its class's index, a 0-dim long tensor; None is passed over.
+
+    Raises:
+        ValueError: a label that the dataset does not know (see `Facts.class_of`) or that is in none of its classes.
+    """
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__("label")
+        self.facts = facts
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        out = dict(data)
+        if out["label"] is None:
+            del out["label"]
+            return out
+        index = self.facts.class_of(out)  # type: ignore[arg-type]  # an Item by now
+        if index is None:
+            raise ValueError(f"{out['image']} has the label {out['label']!r}, which is in no class; leave the image out.")
+        return out | {"label": torch.tensor(index)}
+
+
 class ContentHashd(MapTransform):
     """Put a SHA-256 of the image's values under `content`, empty for a constant image, which says nothing.
 
@@ -163,9 +200,14 @@ def intensity(facts: Facts) -> Any:
 def preprocessing(facts: Facts, image_size: int) -> Compose:
     """From files to what the network sees: reoriented, intensities in [0, 1], resized in-plane to `image_size` pixels.
 
-    Slices stay on `facts.slice_axis`; volumes keep their number of slices. The inference bundles write the same steps in stock
-    transforms (a test holds them equal).
+    Slices stay on `facts.slice_axis`; volumes keep their number of slices, or `facts.middle_share` of it. The label becomes
+    class indices, voxel by voxel or one of the whole image. The inference bundles write the same steps in stock transforms (a
+    test holds them equal).
     """
+    if facts.classification:
+        return Compose(
+            [*_labelled_image(facts), ContentHashd("image"), *_middle(facts), *_to_network(facts, image_size, ["image"])]
+        )
     keys = ["image", "label"]
     old, new = label_map(facts)
     steps: list[Any] = [
@@ -174,6 +216,18 @@ def preprocessing(facts: Facts, image_size: int) -> Compose:
         MapLabelValued("label", allow_missing_keys=True, orig_labels=old, target_labels=new),
     ]
     return Compose([*steps, *_turn(facts, keys), ContentHashd("image"), *_to_network(facts, image_size, keys)])
+
+
+def _labelled_image(facts: Facts) -> list[Any]:
+    return [ClassIndexd(facts), LoadItemd(["image"], dims=facts.dims), *_turn(facts, ["image"])]
+
+
+def _middle(facts: Facts) -> list[Any]:
+    if facts.middle_share == 1:
+        return []
+    scale = [1.0, 1.0, 1.0]
+    scale[facts.slice_axis] = facts.middle_share
+    return [CenterScaleCropd("image", roi_scale=scale)]
 
 
 def _turn(facts: Facts, keys: Sequence[str]) -> list[Any]:
@@ -196,8 +250,11 @@ def _to_network(facts: Facts, image_size: int, keys: Sequence[str]) -> list[Any]
 def evaluation(facts: Facts, image_size: int) -> Compose:
     """What is deployed, beside the truth.
 
-    The image goes as in `preprocessing`, the label stays in the file's geometry, as class indices.
+    The image goes as in `preprocessing`, the label stays in the file's geometry, as class indices; a label of the whole image
+    becomes its class's index.
     """
+    if facts.classification:
+        return Compose([*_labelled_image(facts), *_middle(facts), *_to_network(facts, image_size, ["image"])])
     old, new = label_map(facts)
     steps: list[Any] = [
         LoadItemd(["image", "label"], dims=facts.dims),
@@ -218,22 +275,45 @@ def restore(transform: Compose) -> Compose:
     )
 
 
+class SliceMean(Inferer):
+    """Classifies a volume (B, C, X, Y, Z): the logarithm of its slices' mean softmax (B, K), of which softmax is that mean."""
+
+    def __init__(self, slice_axis: int) -> None:
+        super().__init__()
+        self.slice_axis = slice_axis
+
+    def __call__(self, inputs: torch.Tensor, network: Callable[..., Any]) -> torch.Tensor:  # type: ignore[override]
+        slices = inputs.movedim(2 + self.slice_axis, 1)
+        logits = network(slices.flatten(0, 1))
+        mean = logits.float().log_softmax(1).unflatten(0, slices.shape[:2]).logsumexp(1)
+        return mean - np.log(slices.shape[1])
+
+
 def inferer(facts: Facts, image_size: int) -> Inferer:
     """Slice by slice along the slice axis for volumes, plain for images."""
     if facts.dims == 2:
         return SimpleInferer()
+    if facts.classification:
+        return SliceMean(facts.slice_axis)
     return SliceInferer(roi_size=[image_size, image_size], sw_batch_size=16, spatial_dim=facts.slice_axis)
 
 
-def augmentation() -> Compose:
-    """The augmentation of a training slice, the same in every arm: flips, quarter turns, scaling, gamma, noise, blur."""
-    keys = ("image", "label")
+def augmentation(*, task: str = "segmentation", upright: bool = False) -> Compose:
+    """The augmentation of a training slice, the same in every arm: flips, quarter turns, scaling, gamma, noise, blur.
+
+    Args:
+        task: for classification the label is passed on as it is.
+        upright: no quarter turns and no flips upside down, for images that always stand upright, such as chest radiographs:
+            turned ones are never met, and where the diaphragm and the heart lie is part of what is learned.
+    """
+    keys = ("image", "label") if task == "segmentation" else ("image",)
+    modes = ("bilinear", "nearest")[: len(keys)]
+    turns = [RandFlipd(keys, prob=0.5, spatial_axis=1), RandRotate90d(keys, prob=0.5, max_k=3)]
     return Compose(
         [
-            RandFlipd(keys, prob=0.5, spatial_axis=0),
-            RandFlipd(keys, prob=0.5, spatial_axis=1),
-            RandRotate90d(keys, prob=0.5, max_k=3),
-            RandZoomd(keys, prob=0.3, min_zoom=0.8, max_zoom=1.25, mode=("bilinear", "nearest"), padding_mode="constant"),
+            RandFlipd(keys, prob=0.5, spatial_axis=0),  # left and right: the axes are (x, y)
+            *([] if upright else turns),
+            RandZoomd(keys, prob=0.3, min_zoom=0.8, max_zoom=1.25, mode=modes, padding_mode="constant"),
             RandAdjustContrastd("image", prob=0.3, gamma=(0.7, 1.5)),
             RandGaussianNoised("image", prob=0.2, std=0.05),
             RandGaussianSmoothd("image", prob=0.2, sigma_x=(0.25, 1.0), sigma_y=(0.25, 1.0)),

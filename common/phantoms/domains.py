@@ -80,4 +80,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "ct": ("msd_lung", "lits", "kits"),
     "cardiac": ("acdc", "sunnybrook", "acdc_official"),
     "table": ("acdc_volumes", "lits_dicom"),
+    "cxr": ("covidx_cxr3", "covid_collection", "covid_qu_ex"),
+    "dementia": ("oasis", "adni"),
+    "figshare": ("figshare",),
+    "pneumonia": ("kermany", "nih"),
 }

@@ -15,10 +15,11 @@ from scipy.ndimage import distance_transform_edt
 
 from .domains import DOMAINS
 from .files import save_nifti, write_dicom_series
+from .picture_layouts import PICTURE_WRITERS, write_pictures
 from .scene import Labels, Scene, body_scene, check_shape, heart_scenes
 from .tables import dicom_table, slice_table, volume_table
 
-__all__ = ["WRITERS", "check_empty", "write_dataset", "write_dicom_series"]
+__all__ = ["NAMES", "WRITERS", "check_empty", "write_dataset", "write_dicom_series"]
 
 Scans = tuple[Scene, ...]  # one, or the heart's end diastole and end systole
 Cases = Iterable[tuple[int, Scans]]  # numbered from 1
@@ -41,14 +42,17 @@ def write_dataset(
     each case (a progress bar). Raises ValueError for an unknown name or a bad number, FileExistsError for a folder
     that is not empty.
     """
-    if name not in WRITERS:
-        raise ValueError(f"unknown phantom dataset {name!r}; choose one of {', '.join(WRITERS)}")
+    if name not in NAMES:
+        raise ValueError(f"unknown phantom dataset {name!r}; choose one of {', '.join(NAMES)}")
     if cases < 1:
         raise ValueError(f"phantoms need at least one case, not {cases}")
     check_shape(size, slices)
     folder = check_empty(Path(out, name))
-    domain, write = WRITERS[name]
-    write(folder, _draw(domain, cases, size, slices, seed, on_case))
+    if name in PICTURE_WRITERS:
+        write_pictures(name, folder, cases=cases, size=size, slices=slices, seed=seed, on_case=on_case)
+    else:
+        domain, write = WRITERS[name]
+        write(folder, _draw(domain, cases, size, slices, seed, on_case))
     return folder
 
 
@@ -169,3 +173,5 @@ WRITERS: dict[str, tuple[str, Callable[[Path, Cases], None]]] = {
     "acdc_volumes": ("acdc", volume_table),
     "lits_dicom": ("lits", dicom_table),
 }
+
+NAMES = (*WRITERS, *PICTURE_WRITERS)

@@ -40,3 +40,16 @@ def test_datasets_stay_apart() -> None:
     images, labels = per_dataset({"s": stream(1, 3), "t": stream(2, 2)}, CPU)
     assert list(images) == list(labels) == ["s", "t"]
     assert torch.equal(images["t"], stream(2, 2)["image"]) and torch.equal(labels["s"], stream(1, 3)["label"])
+
+
+def classes(n: int, labelled: bool = True) -> dict[str, Tensor]:
+    return stream(1, n, False) | ({"label": torch.arange(n)} if labelled else {})
+
+
+def test_classes_are_passed_on_as_a_vector() -> None:
+    image, label = labelled_first({"w": classes(3, False), "a": classes(2)}, CPU)
+    assert image.shape == (5, 1, 4, 4) and label.tolist() == [0, 1] and label.dtype == torch.long
+    _, labels, _, _ = adversarial_batch({"s": classes(2), "t": classes(2, False)}, CPU)
+    assert labels[0].tolist() == [0, 1] and labels[1] is None
+    images, by_name = per_dataset({"a": classes(2), "b": classes(3)}, CPU)
+    assert len(images["b"]) == 3 and by_name["b"].tolist() == [0, 1, 2]

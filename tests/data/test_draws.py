@@ -229,3 +229,41 @@ def test_the_stock_trainer_walks_through_the_epochs() -> None:
         decollate=False,
     ).run()
     assert seen == list(range(18))
+
+
+def test_slices_to_classify_come_with_their_class_and_all_alike(tmp_path: Path, toy_classes: Callable[..., Facts]) -> None:
+    facts = toy_classes(patients=6, images=3, unlabelled=1)
+    store = SliceStore(tmp_path / "store", facts, facts.reader(tmp_path / "data" / "toy"), 16)
+    known = {
+        array[0].astype(np.float32).tobytes(): (unit.case, s, unit.labels[s])
+        for n, unit in enumerate(store.units)
+        if unit.labelled
+        for s, array in enumerate(store.array(n))
+    }
+    for foreground_share in (0.0, 0.5):  # which has no meaning here
+        dataset = SliceDraws([(store, store.cases)], length=15, seed=0, foreground_share=foreground_share)
+        items = [dataset[i] for i in range(15)]
+        found = [known[item["image"].numpy().tobytes()] for item in items]
+        assert sorted(found) == sorted(known.values())
+        assert [int(item["label"]) for item in items] == [label for _, _, label in found]
+        assert all(item["label"].dtype == torch.long and item["label"].ndim == 0 for item in items)
+        assert [item["case"] for item in items] == [case for case, _, _ in found]
+    batch = next(iter(DataLoader(dataset, batch_size=5)))
+    assert batch["image"].shape == (5, 1, 16, 16) and batch["label"].shape == (5,) and batch["label"].dtype == torch.long
+    validation = StoredSlices(store, ["toy/p05", "toy/p00", "toy/p01"])
+    assert [(item["case"], int(item["label"])) for item in validation] == [
+        (f"toy/p{p:02d}", label) for p, labels in ((0, (1, 1, 0)), (1, (0, 0, 0))) for label in labels
+    ]
+    free = SliceDraws([(store, store.cases)], length=18, seed=0, labelled=False, augment=augmentation(task="classification"))
+    assert {free[i]["case"] for i in range(18)} == set(store.cases)
+    assert all(free[i].keys() == {"image", "case"} for i in range(18))
+
+
+def test_augmentation_leaves_a_class_as_it_is(tmp_path: Path, toy_classes: Callable[..., Facts]) -> None:
+    facts = toy_classes(patients=6)
+    store = SliceStore(tmp_path / "store", facts, facts.reader(tmp_path / "data" / "toy"), 16)
+    augment = augmentation(task="classification", upright=True)
+    plain, changed = (SliceDraws([(store, store.cases)], length=24, seed=5, augment=a) for a in (None, augment))
+    pairs = [(plain[i], changed[i]) for i in range(24)]
+    assert all(torch.equal(a["label"], b["label"]) and a["case"] == b["case"] for a, b in pairs)
+    assert sum(not torch.equal(a["image"], b["image"]) for a, b in pairs) > 12

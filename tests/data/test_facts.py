@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from common.data import acdc, lits
-from common.data.facts import Facts, load_facts, load_group
+from common.data.facts import Facts, load_facts, load_group, with_class
 
 GROUP = """
 group: heart
@@ -96,6 +96,59 @@ def test_names_a_dataset_or_key_that_is_unknown(group: Path) -> None:
     group.write_text(GROUP.replace("dims: 2", "dim: 2"))
     with pytest.raises(ValueError, match=r"heart\.yaml, dataset ours: unknown keys \['dim'\]; known: .*dims"):
         load_facts(group, "ours")
+
+
+DEMENTIA = """
+group: dementia
+task: classification
+datasets:
+  ours:
+    classes: {cn: [normal], ad: ["1", "2"]}
+    label_values: [normal, smc, "1", "2"]
+    percentiles: [1.0, 99.0]
+    middle_share: 0.4
+"""
+
+
+def test_a_classification_group_reads_texts_from_tables(tmp_path: Path) -> None:
+    group = tmp_path / "dementia.yaml"
+    group.write_text(DEMENTIA)
+    found = load_facts(group, "ours")
+    assert (found.task, found.out_channels, found.middle_share) == ("classification", 2, 0.4)
+    (tmp_path / "index.csv").write_text("image,case_id,label\na.nii,p1,2\nb.nii,p2,smc\nc.nii,p3,\nd.nii,p4,normal\n")
+    items = found.reader(tmp_path)
+    assert [found.class_of(item) for item in items] == [1, None, None, 0]
+    assert [item["case"] for item in with_class(found, items)] == ["ours/p1", "ours/p3", "ours/p4"]
+    for label in ("Normal", "normal ", "1.0"):
+        with pytest.raises(
+            ValueError, match=rf"index\.csv, row 2: .*a\.nii has the label '{label}'; .* 'normal', 'smc', '1', '2'"
+        ):
+            found.class_of(items[0] | {"label": label})
+    (tmp_path / "index.csv").unlink()
+    (tmp_path / "dataset.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"write an index\.csv with a column label"):
+        found.reader(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('["1", "2"]', "[1, 2]", r"class ad: \[1, 2\] is not a list of texts"),
+        ("[normal, smc", "[normal, yes", r"label_values: .*True.* is not a list of texts"),
+        ("[normal], ad", '[normal, "1"], ad', "label '1' is of class cn and of ad"),
+        ('["1", "2"]}', '["3"]}', r"raw values \['3'\] that are not in `label_values`"),
+        ("middle_share: 0.4", "middle_share: 0", "`middle_share` is 0"),
+        ("middle_share: 0.4", "middle_share: 0.4\n    dims: 2", "`middle_share` is 0.4"),
+        ("middle_share: 0.4", "task: segmentation", r"unknown keys \['task'\]"),
+        ("task: classification", "task: detection", "task 'detection' is unknown; choose segmentation or classification"),
+        ("    classes", "    module: .lits\n    classes", r"\.lits is for segmentation, its group for classification"),
+    ],
+)
+def test_names_what_is_wrong_in_a_classification_group(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in DEMENTIA
+    (tmp_path / "dementia.yaml").write_text(DEMENTIA.replace(old, new))
+    with pytest.raises(ValueError, match=rf"dementia\.yaml.*{message}"):
+        load_facts(tmp_path / "dementia.yaml", "ours")
 
 
 def test_names_a_group_file_that_is_missing_or_no_group(tmp_path: Path) -> None:

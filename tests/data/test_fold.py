@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,16 @@ import yaml
 from PIL import Image
 
 from common.data.facts import Facts
-from common.data.fold import FoldData, folds, joint_draws, list_items, pooled_draws, validation_slices
+from common.data.fold import (
+    FoldData,
+    class_counts,
+    folds,
+    joint_draws,
+    list_items,
+    pooled_draws,
+    split_items,
+    validation_slices,
+)
 from common.data.folds import make_split
 
 Make = Callable[..., FoldData]
@@ -175,3 +185,120 @@ def test_a_split_without_foreground_is_refused(tmp_path: Path, make: Make) -> No
             Image.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / f"data/a/mask_{case[2:]}_{number}.png")
     with pytest.raises(ValueError, match="no case of the val part has any foreground"):
         make()
+
+
+@pytest.fixture
+def make_classes(tmp_path: Path, toy_classes: Callable[..., Facts]) -> Make:
+    """`make_classes(**options of folds)`: data sets a (20 patients) and b (15) to classify, and their folds."""
+
+    def make_classes(**options) -> FoldData:
+        entries = {}
+        for name, patients in (("a", 20), ("b", 15)):
+            if not (tmp_path / "data" / name).exists():
+                toy_classes(name, patients=patients)
+            classes = {"healthy": ["well"], "ill": ["ill"]} if "only" not in options or name == "a" else {"ill": ["ill"]}
+            entries[name] = {"classes": classes, "label_values": ["ill", "well"], "percentiles": [1, 99], "dims": 2}
+        group = tmp_path / "group.yaml"
+        group.write_text(yaml.safe_dump({"group": "toys", "task": "classification", "datasets": entries}))
+        settings = {
+            "datasets": ["a", "b"],
+            "group_file": str(group),
+            "data_dir": str(tmp_path / "data"),
+            "store_dir": str(tmp_path / "store"),
+            "image_size": 16,
+            "fold": 0,
+            "target": "a",
+        }
+        return folds(**(settings | {key: value for key, value in options.items() if key != "only"}))
+
+    return make_classes
+
+
+def test_every_part_of_every_fold_holds_every_class(make_classes: Make, tmp_path: Path) -> None:
+    for fold in range(5):
+        for name, entry in make_classes(fold=fold, target_cases=8).items():
+            found = entry.store.classes()
+            for part in entry.split[:3]:
+                assert {c for case in part for c in found[case]} == {"healthy", "ill"}
+            items = [item for item in list_items(entry.facts, tmp_path / "data") if item["case"].startswith(name)]
+            assert split_items(entry.facts, items, fold=fold, target_cases=8 if name == "a" else None) == entry.split
+
+
+def test_class_counts_are_those_of_the_training_images(make_classes: Make, tmp_path: Path) -> None:
+    path = tmp_path / "data" / "a" / "index.csv"
+    make_classes()
+    path.write_text(path.read_text().replace("p01_1.jpg,1,well", "p01_1.jpg,1,ill"))  # a patient with both
+    for fold in range(3):
+        entry = make_classes(fold=fold)["a"]
+        rows = [line.split(",") for line in path.read_text().splitlines()[1:]]
+        labels = [label for _, _, label, case in rows if f"a/{case}" in entry.split.train]
+        assert entry.class_counts == [labels.count("well"), labels.count("ill")]
+        assert class_counts({"a": entry, "b": entry}) == [2 * n for n in entry.class_counts]
+
+
+def test_classes_are_drawn_and_pooled(make_classes: Make) -> None:
+    data = make_classes(target_cases=6)
+    joint = joint_draws(data, length=30, seed=0, wide=["a", "b"])
+    assert list(joint[0]) == ["a", "wide"] and "label" not in joint[0]["wide"]
+    assert {int(joint[i]["a"]["label"]) for i in range(30)} == {0, 1}
+    assert cases(pooled_draws(data, length=80, seed=0)) == {*data["a"].split.train, *data["b"].split.train}
+    assert {int(item["label"]) for item in validation_slices(data["a"])} == {0, 1}
+    equal = make_classes(equal_volume=4)
+    for entry in equal.values():
+        assert {c for case in entry.split.train for c in entry.store.classes()[case]} == {"healthy", "ill"}
+
+
+def test_published_folds_are_kept_and_a_patient_in_two_is_refused(make_classes: Make, tmp_path: Path) -> None:
+    facts = make_classes()["a"].facts
+    items = list_items(facts, tmp_path / "data")
+    for item in items:
+        item["fold"] = int(item["case"][-1]) % 5
+    assert split_items(facts, items, fold=7).test == ["a/p02", "a/p07", "a/p12", "a/p17"]
+    items[1]["fold"] = 4
+    with pytest.raises(ValueError, match="patient a/p00 is published in two folds"):
+        split_items(facts, items, fold=0)
+
+
+def rewrite(tmp_path: Path, name: str, change: Callable[[list[str]], str]) -> None:
+    """Change the rows (image, age, label, case) of a table."""
+    path = tmp_path / "data" / name / "index.csv"
+    head, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([head, *(change(row.split(",")) for row in rows)]) + "\n")
+
+
+def test_names_the_row_of_a_label_and_the_class_that_is_missing(make_classes: Make, tmp_path: Path) -> None:
+    make_classes()
+    rewrite(tmp_path, "b", lambda row: ",".join([*row[:2], "Well" if row[0] == "p04_0.jpg" else row[2], row[3]]))
+    with pytest.raises(ValueError, match=r"b/index\.csv, row 10: .*p04_0\.jpg has the label 'Well'"):
+        make_classes()
+    rewrite(tmp_path, "b", lambda row: ",".join([*row[:2], "well", row[3]]))
+    with pytest.raises(ValueError, match="dataset b has no image of class ill; add some, or take the class out"):
+        make_classes()
+    rewrite(tmp_path, "b", lambda row: ",".join([*row[:2], "ill" if row[3] in ("p03", "p08") else "well", row[3]]))
+    with pytest.raises(ValueError, match=r"the \w+ part is of class ill, which only 2 patients have \(b/p03, b/p08\)"):
+        make_classes()
+
+
+def test_warns_of_a_source_with_one_class_and_refuses_such_a_target(make_classes: Make, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make_classes()
+    with pytest.warns(UserWarning, match="dataset b: .*ill.*confounded"):
+        data = make_classes(only="ill")  # the images that are well are left out
+    assert {unit.labels for unit in data["b"].store.units} == {(0, 0)}
+    with pytest.raises(ValueError, match=r"dataset b, the target, has one class \(ill\); a classifier needs two"):
+        make_classes(only="ill", target="b")
+
+
+def test_refuses_equal_images_of_two_patients_to_classify(make_classes: Make, tmp_path: Path) -> None:
+    split = make_classes()["a"].split
+    copy = (tmp_path / "data" / f"{split.test[0]}_0.jpg").read_bytes()
+    (tmp_path / "data" / f"{split.train[0]}_1.jpg").write_bytes(copy)
+    with pytest.raises(ValueError, match="hold the same image"):
+        make_classes()
+
+
+def test_a_store_of_many_images_tells_its_progress_a_case(make_classes: Make, capsys: pytest.CaptureFixture) -> None:
+    entry = make_classes()["a"]
+    assert len(entry.store.units) == 20
+    assert "slice store a: 100%" in capsys.readouterr().err

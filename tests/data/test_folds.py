@@ -2,12 +2,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.data.folds import Split, check_split, make_split
+from common.data.folds import Split, check_split, make_split, spread
 
 CASES = [f"toy/p{i:03d}" for i in range(23)]
 
@@ -111,3 +113,102 @@ def test_refuses_equal_images_in_two_parts(case: str, part: str) -> None:
 def test_refuses_a_part_without_foreground(case: str, part: str) -> None:
     with pytest.raises(ValueError, match=rf"no case of the {part} part has any foreground \({case}\)"):
         check_split(SPLIT, content=CONTENT, foreground=FOREGROUND | {case: False})
+
+
+def stratified(sizes: list[int]) -> dict[str, int]:
+    labels = [label for label, n in enumerate(sizes) for _ in range(n)]
+    names = np.random.default_rng(0).permutation(len(labels))
+    return {f"toy/{name:04d}": label for name, label in zip(names, labels, strict=True)}
+
+
+def held(cases: list[str], classes: Mapping[str, int]) -> Counter[int]:
+    return Counter(classes[case] for case in cases)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_every_part_and_every_budget_holds_every_class(data: st.DataObject) -> None:
+    small = data.draw(st.booleans())
+    sizes = data.draw(st.lists(st.integers(5, 30 if small else 90), min_size=2, max_size=4))
+    if not small:
+        sizes[0] += 200
+    classes, fold = stratified(sizes), data.draw(st.integers(0, 7))
+    cases, extra = sorted(classes), [f"toy/u{i}" for i in range(3)]
+    whole = make_split(cases, fold=fold, classes=classes)
+    pool = len(whole.train) + len(whole.val)
+    budget = data.draw(st.one_of(st.none(), st.integers(2 * len(sizes), pool)))
+    split = make_split([*cases, *extra], fold=fold, target_cases=budget, labelled=cases, classes=classes)
+    assert sorted(case for part in split for case in part) == sorted([*cases, *extra])
+    assert split.test == whole.test
+    for part in split[:3]:
+        assert held(part, classes).keys() == set(range(len(sizes)))
+    n = len(cases)
+    for part, share in ((whole.test, len(whole.test) / n), (whole.train, len(whole.train) / n)):
+        for label, count in held(part, classes).items():  # two of each class come first, whatever the shares
+            assert abs(count - share * sizes[label]) <= 2 + 2 * len(sizes)
+
+
+def test_five_folds_predict_every_patient_once_and_share_out_the_classes() -> None:
+    classes = stratified([100, 23, 12, 5])
+    tests = [make_split(classes, fold=fold, classes=classes).test for fold in range(5)]
+    assert Counter(case for test in tests for case in test) == Counter(list(classes))
+    for label, n in enumerate([100, 23, 12, 5]):
+        assert {held(test, classes)[label] for test in tests} <= {n // 5, -(-n // 5)}
+
+
+def test_budgets_of_classes_are_nested_and_follow_their_shares() -> None:
+    classes, before = stratified([40, 40, 10]), set()
+    for budget in range(6, 73):
+        split = make_split(classes, fold=1, target_cases=budget, classes=classes)
+        chosen = {*split.train, *split.val}
+        assert before < chosen and len(chosen) == budget
+        before = chosen
+        found = held(sorted(chosen), classes)
+        if budget >= 20:
+            assert abs(found[0] - found[1]) <= 1 and abs(found[2] - budget / 9) <= 2
+    with pytest.raises(ValueError, match="the fold has 72 labelled patients, and 3 classes need two each; give 6 to 72"):
+        make_split(classes, fold=1, target_cases=5, classes=classes)
+
+
+def test_training_keeps_the_last_patient_of_a_class() -> None:
+    classes = stratified([60, 60, 2])
+    for fold in range(5):
+        split = make_split(classes, fold=fold, classes=classes)
+        assert 2 in held(split.train, classes) or 2 not in held(split.train + split.val, classes)
+
+
+def test_spread_keeps_the_order_within_a_class() -> None:
+    assert spread(list("abcdefgh"), dict(zip("abcdefgh", [1, 1, 1, 1, 1, 1, 0, 0], strict=True))) == list("gahbcdef")
+
+
+def test_classes_are_split_by_what_is_published() -> None:
+    classes = stratified([60, 60])
+    published = {case: int(case[-1]) % 5 for case in classes}
+    for fold in range(6):
+        split = make_split(classes, fold=fold, classes=classes, published=published)
+        assert split.test == sorted(case for case in classes if published[case] == fold % 5)
+        assert held(split.val, classes).keys() == {0, 1}
+
+
+def test_the_test_part_of_classes_stays_as_it_is() -> None:
+    # written out, because a changed draw would give every published run another test part
+    classes = {case: int(i % 3 == 0) for i, case in enumerate(CASES)}
+    assert make_split(CASES, fold=3, classes=classes).test == ["toy/p003", "toy/p011", "toy/p014", "toy/p016"]
+
+
+PARTS = {"toy/a": ["ill", "well"], "toy/b": ["ill", "well"], "toy/c": ["well", "ill"]}
+
+
+@pytest.mark.parametrize(("case", "part"), [("toy/a", "train"), ("toy/b", "val"), ("toy/c", "test")])
+def test_refuses_a_part_without_a_class(case: str, part: str) -> None:
+    check_split(SPLIT, content=CONTENT, classes=PARTS)
+    with pytest.raises(ValueError, match=rf"no image of the {part} part is of class ill, which only 2 patients have \(toy/"):
+        check_split(SPLIT, content=CONTENT, classes=PARTS | {case: ["well"]})
+
+
+@pytest.mark.parametrize("part", ["val", "unlabelled"])
+def test_refuses_leaks_of_images_to_classify(part: str) -> None:
+    with pytest.raises(ValueError, match=f"patient toy/a is in the parts train and {part}"):
+        check_split(SPLIT._replace(**{part: [*getattr(SPLIT, part), "toy/a"]}), content=CONTENT, classes=PARTS)
+    with pytest.raises(ValueError, match="hold the same image"):
+        check_split(SPLIT, content=CONTENT | {"toy/d": ["toy/a"]}, classes=PARTS)

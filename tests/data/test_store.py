@@ -285,3 +285,69 @@ def test_refuses_no_items_a_volume_twice_and_masks_on_some_images(tmp_path: Path
     items[4]["label"] = None
     with pytest.raises(ValueError, match=r"case toy/p01 has masks on some images only"):
         SliceStore(tmp_path, facts, items, 16)
+
+
+def test_the_key_and_the_record_of_a_segmentation_store_are_as_they_were(tmp_path: Path, volumes: list[Item]) -> None:
+    # written out, because another key would build every store of running studies again
+    store = build(tmp_path, VOLUMES, 16, volumes)
+    assert store.folder.name == "810a31963f2f51e9"
+    record = json.loads((store.folder / "p1__a.json").read_text())
+    assert record.keys() == {"case", "volume", "labelled", "shape", "foreground", "content", "sources"}
+
+
+def test_images_to_classify_are_stored_with_the_class_of_each(tmp_path: Path, toy_classes: Callable[..., Facts]) -> None:
+    facts = toy_classes(patients=3, images=3, unlabelled=1)
+    store = build(tmp_path, facts)
+    assert [(unit.labelled, unit.labels) for unit in store.units] == [(True, (1, 1, 0)), (True, (0, 0, 0)), (False, ())]
+    assert all(unit.shape == (3, 1, 16, 16) and unit.foreground == () for unit in store.units)
+    assert store.classes() == {"toy/p00": {"ill": 2, "healthy": 1}, "toy/p01": {"healthy": 3}}
+    stock = Compose(
+        [
+            LoadImaged("image", ensure_channel_first=True),
+            ScaleIntensityRangePercentilesd("image", 1, 99, 0, 1, clip=True),
+            Resized("image", spatial_size=[16, 16], mode="bilinear"),
+        ]
+    )
+    items = facts.reader(tmp_path / "data" / "toy")
+    for item, found in zip(items, np.concatenate(arrays(store)), strict=True):
+        np.testing.assert_array_equal(found, stock({"image": item["image"]})["image"].numpy().astype(np.float16))
+    assert same(build(tmp_path, facts), store)
+
+
+def test_a_label_that_a_table_corrects_is_read_again(tmp_path: Path, toy_classes: Callable[..., Facts]) -> None:
+    facts = toy_classes(patients=3, unlabelled=1)
+    first = build(tmp_path, facts)
+    before, table = stamps(first), tmp_path / "data" / "toy" / "index.csv"
+    table.write_text(table.read_text().replace("p01_1.jpg,1,well", "p01_1.jpg,1,ill").replace("2,,p02", "2,ill,p02"))
+    again = build(tmp_path, facts)
+    assert [unit.labels for unit in again.units] == [(1, 1), (0, 1), (1, 1)]
+    changed = {key for key, stamp in stamps(again).items() if stamp != before[key]}
+    assert changed == {"p01.json", "p01.npy", "p02.json", "p02.npy"}
+    table.write_text(table.read_text().replace("p01_1.jpg,1,ill", "p01_1.jpg,1,"))
+    with pytest.raises(ValueError, match=r"case toy/p01 has labels on some images only"):
+        build(tmp_path, facts)
+    table.write_text(table.read_text().replace("p01_1.jpg,1,", "p01_1.jpg,1,sick"))
+    with pytest.raises(ValueError, match=r"index\.csv, row 5: .*p01_1\.jpg has the label 'sick'; .* 'ill', 'well'"):
+        build(tmp_path, facts)
+
+
+@pytest.mark.parametrize(("share", "kept"), [(1.0, range(8)), (0.5, range(2, 6))])
+def test_a_volumes_class_is_that_of_its_middle_slices(tmp_path: Path, volumes: list[Item], share: float, kept: range) -> None:
+    facts = replace(
+        VOLUMES, task="classification", classes={"cn": ("CN",), "ad": ("AD",)}, label_values=("AD", "CN"), slice_axis=2,
+        middle_share=share,
+    )  # fmt: skip
+    items = [item | {"label": label} for item, label in zip(volumes, ("AD", "CN", None), strict=True)]
+    store = build(tmp_path, facts, 16, items)  # type: ignore[arg-type]
+    assert [unit.labels for unit in store.units] == [(), (1,) * len(kept), (0,) * len(kept)]
+    stock = Compose(
+        [
+            LoadImaged("image", ensure_channel_first=True),
+            Orientationd("image", axcodes="RAS", labels=None),
+            ScaleIntensityRanged("image", -100, 200, 0, 1, clip=True),
+            Resized("image", spatial_size=[16, 16, -1], mode="trilinear"),
+        ]
+    )
+    whole = stock({"image": items[0]["image"]})["image"].numpy()[0].transpose(2, 0, 1)
+    np.testing.assert_array_equal(arrays(store)[1][:, 0], whole[kept].astype(np.float16))
+    assert same(build(tmp_path, facts, 16, items), store)  # type: ignore[arg-type]

@@ -82,6 +82,29 @@ def test_says_what_is_wrong_with_which_row(tmp_path: Path, lines: list[str], mes
         cases(tmp_path, "toy")
 
 
+def test_a_label_is_text_that_says_where_it_stands(tmp_path: Path) -> None:
+    write(tmp_path, "image,label,case_id,mask,age", "2.jpg,0.5,p2,m.png,70", "1.jpg,,p1,,NA")
+    found = cases(tmp_path, "toy", task="classification")
+    assert [(item["image"], item["label"], item["origin"]) for item in found] == [
+        (f"{tmp_path}/1.jpg", None, f"{tmp_path}/index.csv, row 3"),
+        (f"{tmp_path}/2.jpg", "0.5", f"{tmp_path}/index.csv, row 2"),
+    ]
+    assert [item["label"] for item in cases(tmp_path, "toy")] == [None, f"{tmp_path}/m.png"]
+    write(tmp_path, "image,mask,case_id", "1.jpg,m.png,p1")
+    with pytest.raises(ValueError, match=r"index\.csv lacks the column\(s\) label; it has image, mask, case_id"):
+        cases(tmp_path, "toy", task="classification")
+
+
+def test_a_volume_of_slices_has_one_label(tmp_path: Path) -> None:
+    write(tmp_path, "image,label,case_id,volume,slice", "b,ad,p1,v,2", "a,ad,p1,v,1", "c,,p1,w,1")
+    first, second = cases(tmp_path, "toy", task="classification")
+    assert (first["image"], first["label"]) == ([f"{tmp_path}/a", f"{tmp_path}/b"], "ad") and second["label"] is None
+    for other in ("cn", ""):
+        write(tmp_path, "image,label,case_id,volume,slice", "b,ad,p1,v,2", f"a,{other},p1,v,1")
+        with pytest.raises(ValueError, match=rf"volume 'v' of case toy/p1 has the labels {other or 'None'}, ad|ad, "):
+            cases(tmp_path, "toy", task="classification")
+
+
 def test_says_that_there_is_no_table_or_that_it_is_no_text(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"index\.csv does not exist"):
         cases(tmp_path, "toy")

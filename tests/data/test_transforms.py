@@ -12,6 +12,16 @@ import torch
 from ignite.engine import Events
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator
+from monai.transforms import (
+    CenterScaleCropd,
+    Compose,
+    EnsureChannelFirstd,
+    Lambdad,
+    LoadImaged,
+    Orientationd,
+    Resized,
+    ScaleIntensityRangePercentilesd,
+)
 from PIL import Image
 from scipy.ndimage import label as components
 from scipy.spatial.transform import Rotation
@@ -19,12 +29,30 @@ from torch import Tensor, nn
 
 from common.data.facts import Facts, Item
 from common.data.table import cases
-from common.data.transforms import LoadItemd, augmentation, evaluation, inferer, label_map, preprocessing, restore
+from common.data.transforms import (
+    LoadItemd,
+    SliceMean,
+    augmentation,
+    evaluation,
+    inferer,
+    label_map,
+    preprocessing,
+    restore,
+)
 from common.phantoms.layouts import write_dataset
 
 VOLUME = Facts(name="vol", reader=list, classes={"lv": (4,)}, label_values=(0, 1, 4), window=(0.0, 100.0))
 IMAGE = replace(VOLUME, dims=2)
 SIZE = 48
+CLASSES = Facts(
+    name="cxr",
+    reader=list,
+    task="classification",
+    classes={"healthy": ("well",), "ill": ("flu", "covid")},
+    label_values=("covid", "flu", "well", "unsure"),
+    percentiles=(1.0, 99.0),
+    dims=2,
+)
 LENGTHS = (12, 16, 24)  # SIZE is a multiple of each: then the way there and back is exact, whatever the mask
 
 
@@ -308,3 +336,98 @@ def test_augmentation_does_every_kind_and_leaves_the_label_alone_by_intensity(au
         zoomed += not same
         intensity += bool(same) and not torch.equal(out["image"].sort().values, image.sort().values)
     assert seen == set(range(8)) and zoomed > 10 and intensity > 10
+
+
+def picture(folder: Path, mode: str = "L", suffix: str = "png", label: str | None = "flu") -> Item:
+    image = np.random.default_rng(0).integers(0, 256, (20, 30), np.uint8)
+    Image.fromarray(image).convert("RGB").convert(mode).save(folder / f"x.{suffix}")
+    return {"image": f"{folder}/x.{suffix}", "label": label, "case": "cxr/p1", "volume": "", "origin": "index.csv, row 2"}
+
+
+@pytest.mark.parametrize(("mode", "suffix"), [("L", "png"), ("RGB", "jpg"), ("RGBA", "png")])
+def test_a_picture_to_classify_is_what_stock_transforms_make_of_it(tmp_path: Path, mode: str, suffix: str) -> None:
+    item = picture(tmp_path, mode, suffix)
+    stock = Compose(
+        [
+            LoadImaged("image"),
+            EnsureChannelFirstd("image", channel_dim="no_channel" if mode == "L" else -1),
+            Lambdad("image", lambda image: image[:3].mean(0, keepdim=True)),
+            ScaleIntensityRangePercentilesd("image", 1, 99, 0, 1, clip=True),
+            Resized("image", spatial_size=[16, 16], mode="bilinear"),
+        ]
+    )
+    expected = stock({"image": item["image"]})["image"].as_tensor()
+    for transform in (preprocessing(CLASSES, 16), evaluation(CLASSES, 16)):
+        found = transform(dict(item))
+        assert torch.equal(found["image"].as_tensor(), expected) and found["image"].shape == (1, 16, 16)
+        assert found["label"].dtype == torch.long and found["label"].shape == () and int(found["label"]) == 1
+        assert (found["case"], found["origin"]) == (item["case"], item["origin"])
+        assert "label" not in transform(item | {"label": None})
+
+
+def test_a_volume_to_classify_is_what_stock_transforms_make_of_it(tmp_path: Path) -> None:
+    image = np.random.default_rng(1).normal(50, 60, LENGTHS)
+    item = write_volume(tmp_path, AFFINES["PIR"], noise_mask(LENGTHS), image) | {"label": "well"}
+    facts = replace(CLASSES, dims=3, orientation="RAS", slice_axis=1, middle_share=0.4)
+    stock = Compose(
+        [
+            LoadImaged("image", ensure_channel_first=True),
+            Orientationd("image", axcodes="RAS", labels=None),
+            CenterScaleCropd("image", roi_scale=[1, 0.4, 1]),
+            ScaleIntensityRangePercentilesd("image", 1, 99, 0, 1, clip=True),
+            Resized("image", spatial_size=[20, -1, 20], mode="trilinear"),
+        ]
+    )
+    expected = stock({"image": item["image"]})["image"].as_tensor()
+    for transform in (preprocessing(facts, 20), evaluation(facts, 20)):
+        found = transform(dict(item))
+        assert torch.allclose(found["image"].as_tensor(), expected.clamp(max=1), atol=1e-6) and int(found["label"]) == 0
+
+
+@pytest.mark.parametrize("slice_axis", [0, 1, 2])
+def test_a_volumes_probabilities_are_the_mean_of_its_slices(slice_axis: int) -> None:
+    volume = torch.rand(2, 1, 3, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def network(slices: Tensor) -> Tensor:
+        return torch.stack([slices.flatten(1).sum(1), slices.flatten(1).max(1).values * 3], dim=1)
+
+    found = SliceMean(slice_axis)(volume, network).softmax(1)
+    for b in range(2):
+        each = [network(s[None, None]).softmax(1)[0] for s in volume[b, 0].unbind(slice_axis)]
+        torch.testing.assert_close(found[b].double(), torch.stack(each).mean(0), rtol=1e-5, atol=1e-6)
+    assert isinstance(inferer(replace(CLASSES, dims=3, slice_axis=slice_axis), 8), SliceMean)
+
+
+@pytest.mark.parametrize("mode", ["P", "CMYK", "LA"])
+def test_names_a_picture_whose_numbers_are_no_intensities(tmp_path: Path, mode: str) -> None:
+    item = picture(tmp_path, mode, "jpg" if mode == "CMYK" else "png")
+    assert f"{item['image']} has the mode {mode}" in refusal(item, CLASSES)
+    with pytest.raises(ValueError, match=f"has the mode {mode}"):
+        LoadItemd(["image", "label"], dims=2)(item | {"label": None})
+
+
+def test_names_a_picture_or_label_that_cannot_be_trained_on(tmp_path: Path) -> None:
+    item = picture(tmp_path, suffix="jpg")
+    assert "index.csv, row 2: " in refusal(item | {"label": "Flu"}, CLASSES)
+    assert "has the label 'unsure', which is in no class" in refusal(item | {"label": "unsure"}, CLASSES)
+    content = Path(item["image"]).read_bytes()
+    for torn in (b"", content[: len(content) // 2], b"not an image"):
+        Path(item["image"]).write_bytes(torn)
+        assert f"{item['image']} cannot be read" in refusal(item, CLASSES)
+
+
+def test_upright_images_stay_upright() -> None:
+    image = torch.zeros(1, 24, 24)  # axes (x, y): a corner above left
+    image[0, 2:8, 2:8] = 1
+    seen = {}
+    for upright in (True, False):
+        transform, corners = augmentation(task="classification", upright=upright), set()
+        for seed in range(60):
+            transform.set_random_state(seed=seed)
+            out = transform({"image": image, "label": torch.tensor(1)})
+            assert torch.equal(out["label"], torch.tensor(1))
+            x, y = (float((out["image"][0].sum(1 - axis) * torch.arange(24)).sum() / out["image"].sum()) for axis in (0, 1))
+            corners.add((x > 12, y > 12))
+        seen[upright] = corners
+    assert seen[True] == {(False, False), (True, False)}
+    assert len(seen[False]) == 4

@@ -32,5 +32,13 @@ def test_nothing_is_written_when_one_dataset_of_the_group_is_there(tmp_path: Pat
 
 
 def test_an_unknown_group_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="unknown group 'pet'; choose one of mri, ct, cardiac, table or all"):
+    known = "mri, ct, cardiac, table, cxr, dementia, figshare, pneumonia or all"
+    with pytest.raises(ValueError, match=f"unknown group 'pet'; choose one of {known}"):
         make_phantoms(out=str(tmp_path), group="pet")
+
+
+def test_groups_for_classification_are_written(tmp_path: Path) -> None:
+    for group in ("cxr", "dementia", "figshare", "pneumonia"):
+        make_phantoms(out=str(tmp_path), group=group, cases=1, size=16, slices=4)
+    written = "adni covid_collection covid_qu_ex covidx_cxr3 figshare kermany nih oasis"
+    assert sorted(path.name for path in tmp_path.iterdir()) == written.split()

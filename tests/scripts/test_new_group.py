@@ -5,8 +5,10 @@ import sys
 from pathlib import Path
 
 import new_group
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from common.bundle_files import split_recipe
 from common.data.facts import load_facts
@@ -103,3 +105,76 @@ def test_a_group_is_not_overwritten_unasked(tables: Path, tmp_path: Path, monkey
     with pytest.raises(SystemExit, match=r"heart.yaml exists.*--force"):
         call(monkeypatch, *arguments)
     call(monkeypatch, *arguments, "--force")
+
+
+@pytest.fixture
+def hospitals(tmp_path: Path) -> Path:
+    """Tables to classify: `kids` and `adults` with one set of labels, `other` with its own."""
+    rng = np.random.default_rng(0)
+    for name, labels in (("kids", ("normal", "ill")), ("adults", ("normal", "ill")), ("other", ("healthy", "covid 19", "flu"))):
+        folder = tmp_path / "tables" / name
+        folder.mkdir(parents=True)
+        rows = ["image,label,case_id,age"]
+        for number in range(12):
+            Image.fromarray(rng.integers(0, 256, (16, 16), np.uint8)).save(folder / f"{number}.jpg")
+            rows.append(f"{number}.jpg,{labels[number % len(labels)] if number < 11 else ''},p{number},5")
+        (folder / "index.csv").write_text("\n".join(rows) + "\n")
+    return tmp_path / "tables"
+
+
+def cxr(hospitals: Path, out: Path, *datasets: str) -> list[str]:
+    chosen = [f"--dataset={name}={hospitals}/{name}/index.csv" for name in datasets]
+    return ["cxr", "--task", "classification", *chosen, "--preset", "demo", "--out", str(out)]
+
+
+def test_labels_that_all_tables_share_are_the_classes(
+    hospitals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    out = tmp_path / "bundles"
+    call(monkeypatch, *cxr(hospitals, out, "kids", "adults"))
+    for name in ("kids", "adults"):
+        facts = load_facts(out / "cxr.yaml", name)
+        assert facts.task == "classification" and facts.classes == {"ill": ("ill",), "normal": ("normal",)}
+        assert facts.label_values == ("ill", "normal") and facts.dims == 2 and facts.percentiles == (1, 99)
+        assert [facts.class_of(item) for item in facts.reader(hospitals / name)][-3:] == [1, 0, 1]
+    assert yaml.safe_load((out / "cxr.yaml").read_text())["task"] == "classification"
+    assert "kids: 12 cases, 12 images (5 'ill', 6 'normal'), sizes 16 x 16" in capsys.readouterr().out
+    roles = {f"{role}_{d}" for role in ("teacher", "student") for d in ("kids", "adults")}
+    assert {p.name for p in out.iterdir() if p.is_dir()} == roles | {"joint_teacher_cxr", "multi_head_cxr"}
+
+
+def test_labels_that_differ_are_asked_for(
+    hospitals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    out = tmp_path / "bundles"
+    arguments = cxr(hospitals, out, "kids", "other")
+    seen = r"kids has \['ill', 'normal'\]; other has \['covid 19', 'flu', 'healthy'\].*--classes healthy=normal"
+    with pytest.raises(SystemExit, match=rf"which label values are which class\? {seen}"):
+        call(monkeypatch, *arguments)
+    for classes, message in (
+        ("well=kids:normal/other:Healthy,ill=kids:ill/other:flu", "'Healthy' for other is not among its label values"),
+        ("well=kids:normal/other:healthy,ill=kids:ill/other:flu+healthy", "'flu\\+healthy' of other is already of class well"),
+        ("well=normal", "'normal' for other is not among its label values"),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            call(monkeypatch, *arguments, "--classes", classes)
+    assert not out.exists()
+    call(monkeypatch, *arguments, "--classes", "well=kids:normal/other:healthy,ill=kids:ill/other:covid 19")
+    assert load_facts(out / "cxr.yaml", "other").classes == {"well": ("healthy",), "ill": ("covid 19",)}
+    assert "other: images labelled 'flu' are in no class and left out" in capsys.readouterr().out
+
+
+def test_a_table_without_labels_and_an_unknown_task_are_refused(
+    hospitals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = cxr(hospitals, tmp_path / "bundles", "kids", "adults")
+    with pytest.raises(SystemExit, match="--task detect is unknown; choose segmentation or classification"):
+        call(monkeypatch, *["detect" if a == "classification" else a for a in arguments])
+    table = hospitals / "adults" / "index.csv"
+    text = table.read_text()
+    table.write_text(text.replace("normal", "").replace("ill", ""))
+    with pytest.raises(SystemExit, match="has no labels at all; fill the label column"):
+        call(monkeypatch, *arguments)
+    table.write_text(text.replace("label", "mask"))
+    with pytest.raises(SystemExit, match=r"lacks the column\(s\) label"):
+        call(monkeypatch, *arguments)
