@@ -47,7 +47,7 @@ class DomainDiscriminator(nn.Module):
 
 
 class AdversarialOutput(NamedTuple):
-    """Outputs of source and target images, and domain logits `(B,)` of both, source first (None: no discriminator)."""
+    """Outputs (maps or class logits) of source and target images; domain logits `(B,)` of both, source first, or None."""
 
     source: Tensor
     target: Tensor

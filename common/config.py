@@ -18,7 +18,7 @@ __all__ = ["live_config"]
 
 # Checked before anything is read: least values of whole numbers, and choices.
 LEAST = {"seed": 0, "image_size": 16, "batch_size": 1, "epoch_length": 1, "max_epochs": 1, "workers": 0}
-CHOICES: dict[str, tuple[Any, ...]] = {"architecture": ("UNet", "TransResUNet"), "r": (0, 1)}
+CHOICES: dict[str, tuple[Any, ...]] = {"architecture": ("UNet", "TransResUNet"), "r": (0, 1), "pairing": ("early", "late")}
 
 
 def live_config() -> dict[str, Any]:
@@ -42,7 +42,8 @@ def live_config() -> dict[str, Any]:
         computed = isinstance(value, str) and value[:1] in "$@"
         if not computed and (isinstance(value, bool) or not isinstance(value, int) or value < least):
             raise ValueError(f"{key}: {value!r}; give a whole number of at least {least}.")
-    for key, choices in CHOICES.items():
+    own = {"architecture": tuple(config["networks"])} if "networks" in config else {}
+    for key, choices in (CHOICES | own).items():
         if key in config and config[key] not in choices:
             raise ValueError(f"{key}: {config[key]!r}; choose {' or '.join(map(str, choices))}.")
     return config

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
+from .early_late import PooledAdapters, pair_blocks
 from .losses.maps import full_precision
 from .networks import FeatureNet, Features, LevelSpec
 
@@ -20,15 +21,17 @@ EPS = 1e-8
 
 
 def pair_levels(
-    student: Sequence[LevelSpec], teacher: Sequence[LevelSpec], levels: Sequence[str] | None = None
+    student: Sequence[LevelSpec], teacher: Sequence[LevelSpec], levels: Sequence[str] | Mapping[str, str] | None = None
 ) -> list[tuple[int, int]]:
     """Indices (student's, teacher's) of the levels that are compared, shallow to deep.
 
     Levels are paired by stride, and the bottlenecks (last of each) with one another whatever their strides. `levels`
-    names levels of the student; None takes every level that has a partner. Raises ValueError for no or unknown names,
-    and for a named level without a partner.
+    names levels of the student; None takes every level that has a partner; a mapping names the teacher's level of each
+    level of the student. Raises ValueError for no or unknown names, and for a named level without a partner.
     """
     names = [spec.name for spec in student]
+    if isinstance(levels, Mapping):
+        return named_pairs(names, [spec.name for spec in teacher], levels)
     if levels is not None:
         unknown = [name for name in levels if name not in names]
         if unknown or not levels:
@@ -43,6 +46,17 @@ def pair_levels(
         strides = ", ".join(str(spec.stride) for spec in teacher)
         raise ValueError(f"levels: {', '.join(alone)} of the student has no partner; the teacher's strides are {strides}")
     return [(i, j) for i, j in pairs if names[i] in levels]
+
+
+def named_pairs(student: list[str], teacher: list[str], levels: Mapping[str, str]) -> list[tuple[int, int]]:
+    """Indices of the pairs that `levels` (student's name -> teacher's name) spells out."""
+    unknown = [f"{s}: {t}" for s, t in levels.items() if s not in student or t not in teacher]
+    if unknown or not levels:
+        raise ValueError(
+            f"levels: {', '.join(unknown) or 'empty'}; give student's: teacher's, of the student's levels "
+            f"{', '.join(student)} and the teacher's {', '.join(teacher)}"
+        )
+    return sorted((student.index(s), teacher.index(t)) for s, t in levels.items())
 
 
 def standardise(level: Tensor) -> Tensor:
@@ -71,6 +85,10 @@ class TeacherStudent(nn.Module):
     ReLU cannot reach the negative half of the target; with `student_adapter` it can. Standardised an image at a time,
     not over the batch: this depends neither on the batch's other images (other datasets among them) nor on how ranks
     share them, and has no state. What is lost, a channel's mean over the image, is what the contrastive term compares.
+
+    Classification (early-k, late-k): with `pairing` "early" or "late" the student's last `k` levels pair with the teacher's
+    first or last k FusionAttention blocks (`pair_blocks`), and `adapted` are pooled vectors (`PooledAdapters`).
+    Raises ValueError for options that exclude one another.
     """
 
     def __init__(
@@ -78,21 +96,31 @@ class TeacherStudent(nn.Module):
         student: FeatureNet,
         teacher: FeatureNet,
         *,
-        levels: Sequence[str] | None = None,
+        levels: Sequence[str] | Mapping[str, str] | None = None,
         student_adapter: bool = False,
         teacher_output: bool = False,
         adapters: bool = True,
+        pairing: str | None = None,
+        k: int | None = None,
     ) -> None:
         super().__init__()
         if student_adapter and not adapters:
             raise ValueError("student_adapter=True needs adapters=True")
+        if (pairing is None) != (k is None):
+            raise ValueError(f"pairing: {pairing}, k: {k}; give both (early-k, late-k) or neither")
+        if pairing is not None and (levels is not None or student_adapter):
+            raise ValueError("pairing: chooses the levels and adapts the student's; leave out levels and student_adapter")
         self.student = student
         self.teacher = teacher.requires_grad_(False).eval()
-        self.pairs = pair_levels(student.level_specs, teacher.level_specs, levels)
+        if pairing is None or k is None:
+            self.pairs = pair_levels(student.level_specs, teacher.level_specs, levels)
+        else:
+            self.pairs = pair_blocks(student.level_specs, teacher.level_specs, pairing=pairing, k=k)
         self.teacher_output = teacher_output
         widths = [(student.level_specs[i].channels, teacher.level_specs[j].channels) for i, j in self.pairs]
+        self.pooled = PooledAdapters(widths) if adapters and pairing is not None else None
         # Over the flattened grid a 1x1 convolution is the same in 2-D and 3-D.
-        self.adapters = nn.ModuleList(nn.Conv1d(t, s, 1, bias=False) for s, t in widths if adapters)
+        self.adapters = nn.ModuleList(nn.Conv1d(t, s, 1, bias=False) for s, t in widths if adapters and pairing is None)
         self.student_adapters = nn.ModuleList(nn.Conv1d(s, s, 1) for s, _ in widths if student_adapter)
 
     @property
@@ -118,8 +146,11 @@ class TeacherStudent(nn.Module):
         if len(self.student_adapters):
             adapted = [adapt(a, x) for a, x in zip(self.student_adapters, student_levels, strict=True)]
         teacher_adapted = [laid_out_like(s, t) for s, t in zip(adapted, teacher_adapted, strict=True)]
+        if self.pooled is not None:
+            adapted, teacher_adapted = self.pooled(student_levels, teacher_levels)
         # Adapters stay in the graph when no term reads them: DDP waits for the gradient of every parameter.
-        parameters = [*self.adapters.parameters(), *self.student_adapters.parameters()]
+        modules = [self.adapters, self.student_adapters, *([self.pooled] if self.pooled is not None else [])]
+        parameters = [parameter for module in modules for parameter in module.parameters()]
         if parameters:
             output = output + 0 * torch.stack([parameter.sum() for parameter in parameters]).sum()
         return Features(output, student_levels, adapted), Features(teacher_output, teacher_levels, teacher_adapted)
@@ -143,8 +174,9 @@ class DistillationLoss(nn.Module):
     """Task loss on the labelled images plus, times the curriculum factor, the weighted terms on all images.
 
     `L = alpha task(output[:n], label) + cf sum_k weights[k] terms[k](student, teacher)` (eq. 9 of multi-dataset
-    cross-domain distillation; `beta`, `gamma`, `delta` are the weights of contrastive, align and cosine). The n
-    labelled images come first in the batch; the rest, unlabelled or of other datasets, carry the terms only.
+    cross-domain distillation; `beta`, `gamma`, `delta` are the weights of contrastive, align and cosine; eq. 16, for
+    classification, has no contrastive term, and `kappa` is the weight of the soft output). The n labelled images come
+    first in the batch; the rest, unlabelled or of other datasets, carry the terms only.
 
     `cf` (0 until set) and `weights` are set by `Curriculum`. A term with weight 0 is not computed; with `cf` 0 terms
     are, so that the log shows them from the first epoch. `terms` holds the last values, detached, for the log.

@@ -195,13 +195,14 @@ class TeacherFloor:
     """Refuses a frozen teacher that has learned nothing, before it teaches.
 
     Each teacher's output is scored on the target's validation slices by the evaluator's own metric; one below the floor
-    (default:
-    the score of predicting all foreground) stops the run: a silently untrained teacher is the classic failure of distillation.
+    (default: the score of predicting all foreground, or one class) stops the run: a silently untrained teacher is the classic
+    failure of distillation.
 
     Args:
         teachers: run folder -> network whose forward predicts the target's classes.
         evaluator: an evaluator of its own (its network is replaced).
-        out_channels: channels of the target's output, background first.
+        out_channels: channels of the target's output.
+        maps: outputs are maps `(B, out_channels, *grid)`, background first; else class logits `(B, out_channels)`.
         floor: least validation metric; None computes it.
     """
 
@@ -211,11 +212,13 @@ class TeacherFloor:
         teachers: dict[str, nn.Module],
         evaluator: SupervisedEvaluator,
         out_channels: int,
+        maps: bool = True,
         floor: float | None = None,
     ) -> None:
         if floor is not None and (isinstance(floor, str) or not 0 <= floor <= 1):
-            raise ValueError(f"teacher_floor: {floor!r}; give a Dice from 0 (no check) to 1, or null.")
-        self.teachers, self.evaluator, self.out_channels, self.floor = teachers, evaluator, out_channels, floor
+            raise ValueError(f"teacher_floor: {floor!r}; give a score from 0 (no check) to 1, or null.")
+        self.teachers, self.evaluator, self.floor = teachers, evaluator, floor
+        self.constant = _Constant(out_channels, maps=maps)
 
     def attach(self, engine: SupervisedTrainer) -> None:
         engine.add_event_handler(Events.STARTED, self)
@@ -231,7 +234,7 @@ class TeacherFloor:
     def __call__(self, engine: SupervisedTrainer) -> None:
         if engine.state.epoch > 0 or self.floor == 0:  # resumed: checked when it began
             return
-        floor = self._score(_FirstClass(self.out_channels)) if self.floor is None else self.floor
+        floor = self._score(self.constant) if self.floor is None else self.floor
         for run, teacher in self.teachers.items():
             try:
                 score = self._score(teacher.to(engine.state.device))
@@ -247,14 +250,14 @@ class TeacherFloor:
                 )
 
 
-class _FirstClass(nn.Module):
-    """Predicts the first class everywhere (one class: all foreground), the least that a trained teacher must beat."""
+class _Constant(nn.Module):
+    """Predicts channel 1 whatever it sees (one foreground class: all foreground), the least that a trained teacher must beat."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, maps: bool) -> None:
         super().__init__()
-        self.channels = channels
+        self.channels, self.maps = channels, maps
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        output = image.new_zeros(len(image), self.channels, *image.shape[2:])
+        output = image.new_zeros(len(image), self.channels, *(image.shape[2:] if self.maps else ()))
         output[:, 1] = 1
         return output

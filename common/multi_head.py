@@ -16,7 +16,7 @@ __all__ = ["PerDataset", "PerDatasetLoss"]
 class PerDataset(nn.Module):
     """Every dataset's images through the shared encoder, each through its own decoder, in one forward call.
 
-    `forward({dataset: (B, C, H, W)}) -> {dataset: (B, K+1, H, W)}`.
+    `forward({dataset: (B, C, H, W)}) -> {dataset: (B, K+1, H, W)}`, for classification `(B, K)`.
     Decision: the datasets are encoded in one batch, not in turn. In turn, batch norm sees one dataset at a time in training and
     a mixture of all at test time, and the baseline fails where datasets differ in intensity.
     """

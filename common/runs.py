@@ -16,14 +16,13 @@ from torch import nn
 from .config import live_config
 from .data.draws import StoredSlices
 from .data.facts import Item, load_facts
-from .data.fold import FoldData, list_items
-from .data.folds import make_split
+from .data.fold import FoldData, list_items, split_items
 from .data.store import SliceStore
 from .errors import brief
 from .handlers import save_atomic
-from .networks import FeatureNet, JointTeacher
+from .networks import FeatureNet
 
-__all__ = ["from_run", "from_runs", "joint_from_runs", "run_seed", "start_run", "test_items", "test_slices"]
+__all__ = ["from_run", "from_runs", "run_seed", "start_run", "test_items", "test_slices"]
 __all__ += ["validation_score"]
 
 # Keys that may change between the start and the resume of a run without changing its result.
@@ -84,34 +83,18 @@ def _read_json(run_dir: str | Path, name: str, *keys: str) -> dict[str, Any]:
     return value
 
 
-def from_runs(run_dirs: Sequence[str], *, head: str | None = None) -> list[FeatureNet]:
-    """`from_run` of each, in order."""
+def from_runs(run_dirs: Sequence[str], *, head: str | None = None, best_first: bool = False) -> list[FeatureNet]:
+    """`from_run` of each, in order; with `best_first` the one of the best validation score on the target before the others.
+
+    The first teacher of a joint teacher gives its head's architecture and, warm-started, its start: with `best_first` training
+    begins from the best teacher instead of from nothing.
+    """
     if not run_dirs or isinstance(run_dirs, str):
         example = "['runs/teacher_lits/alone/0', 'runs/teacher_kits/for_lits/0']"
         raise ValueError(f'teachers: {run_dirs!r}; give a list of runs, such as --teachers "{example}".')
+    if best_first:
+        run_dirs = sorted(run_dirs, key=lambda run: -validation_score(run))
     return [from_run(run, head=head) for run in run_dirs]
-
-
-def joint_from_runs(
-    teachers: Sequence[str],
-    *,
-    out_channels: int,
-    levels: Sequence[str] | None = None,
-    norm: str = "batch",
-    warm_start: bool = False,
-) -> JointTeacher:
-    """The joint teacher of trained runs, the target teacher's first.
-
-    Args:
-        norm: of the fusion, see `CrossAttentionFusion`.
-        warm_start: the best teacher (by validation on the target) comes first and its decoder is the head's start. The fusion
-            begins as the identity on its maps, so training starts from that teacher instead of from nothing.
-    """
-    networks = from_runs(teachers)
-    if warm_start:
-        scores = [validation_score(run) for run in teachers]
-        networks = [networks[k] for k in sorted(range(len(networks)), key=lambda k: -scores[k])]
-    return JointTeacher(networks, out_channels, levels=levels, norm=norm, warm_start=warm_start)
 
 
 def test_items(run_dir: str | Path, *, dataset: str, group_file: str, data_dir: str, seed: int) -> list[Item]:
@@ -122,7 +105,7 @@ def test_items(run_dir: str | Path, *, dataset: str, group_file: str, data_dir: 
     """
     facts = load_facts(group_file, dataset)
     items = [item for item in list_items(facts, data_dir) if item["label"] is not None]
-    test = set(make_split((item["case"] for item in items), fold=seed).test)
+    test = set(split_items(facts, items, fold=seed).test)
     splits = _read_json(run_dir, "folds.json", "datasets")["datasets"]
     seen = {case for split in splits.values() for part in ("train", "val") for case in split[part]}
     if test & seen:
@@ -201,8 +184,9 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any], place: str = ""
 def test_slices(
     run_dir: str | Path, dataset: str, n: int, *, data_dir: str | None = None
 ) -> list[tuple[torch.Tensor, torch.Tensor, str]]:
-    """`n` stored slices with foreground of a run's test patients, evenly spread: (image (1, H, W), label (1, H, W), case).
+    """`n` stored slices of a run's test patients, evenly spread: (image (1, H, W), label, case).
 
+    Segmentation: slices with foreground, label (1, H, W). Classification: any slices, label a 0-dim class index.
     `data_dir` replaces that of the run, if the data moved since.
     """
     run = Path(run_dir)
@@ -215,6 +199,6 @@ def test_slices(
     data_dir, store_dir, size = (parser.get_parsed_content(key) for key in ("data_dir", "store_dir", "image_size"))
     store = SliceStore(store_dir, facts, list_items(facts, data_dir), size)
     slices = StoredSlices(store, splits[dataset]["test"])
-    shown = [i for i in range(len(slices)) if bool((slices[i]["label"] > 0).any())]
+    shown = [i for i in range(len(slices)) if facts.classification or bool((slices[i]["label"] > 0).any())]
     picked = [shown[round(i)] for i in np.linspace(0, len(shown) - 1, min(n, len(shown)))]
     return [(slices[i]["image"], slices[i]["label"], slices[i]["case"]) for i in picked]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,8 +17,10 @@ from common.adversarial import (
     DomainDiscriminator,
     GradientReversal,
     adversarial_weight,
+    one_or_own_heads,
 )
-from common.networks import MultiHead, UNet
+from common.networks import JointClassifier, MultiHead, UNet
+from tests.tiny_classifier import images, tiny
 
 WIDTHS = (2, 3, 4, 5, 6, 2)
 
@@ -194,6 +197,49 @@ def test_weight_follows_the_printed_schedule_and_resumes() -> None:
     engine.load_state_dict({"epoch": 3, "max_epochs": 4, "epoch_length": 5})
     engine.run(range(5))
     assert resumed == seen[15:]
+
+
+@pytest.mark.parametrize("heads", [False, True])
+@pytest.mark.parametrize("r", [0, 1])
+def test_classifiers_train_on_class_indices(heads: bool, r: int) -> None:
+    """Logits `(B, K)` and labels `(B,)`; the discriminator reads the pooled bottleneck. Own heads may differ in classes."""
+    network = MultiHead(tiny(), {"a": 3, "b": 2}, "b") if heads else tiny()
+    names = {"source": "a", "target": "b"} if heads else {}
+    module = AdversarialTeacher(network, **names).train()
+    image, loss = images(6), AdversarialLoss(task=nn.CrossEntropyLoss(), r=r)
+    loss.weight = 0.3
+    pred = module(image, 4)
+    assert pred.source.shape == (4, 3) and pred.target.shape == (2, 2 if heads else 3) and pred.domain.shape == (6,)
+    source, target = torch.tensor([0, 2, 1, 0]), torch.tensor([1, 0])
+    parts = [F.cross_entropy(pred.source, source), r * F.cross_entropy(pred.target, target)]
+    domain = F.binary_cross_entropy_with_logits(pred.domain, torch.tensor([1.0, 1, 1, 1, 0, 0]))
+    value = loss(pred, (source, target if r else None))
+    torch.testing.assert_close(value, sum(parts) + 0.3 * domain)
+    value.backward()
+    assert all(p.grad is not None for p in module.parameters())
+    torch.testing.assert_close(
+        module.eval()(image, 4).domain, module.discriminator.layers(network.encode(image)[-1].mean((2, 3)))[:, 0]
+    )
+
+
+def test_the_discriminator_reads_a_joint_classifiers_last_block() -> None:
+    module = AdversarialTeacher(JointClassifier([tiny(), tiny(1)], 3, joint_ch=8)).train()
+    assert module.discriminator.layers[0].in_features == 8
+    module(images(4), 2).domain.sum().backward()
+    assert all(p.grad is None for p in module.network.teachers.parameters())
+
+
+def test_own_heads_only_where_the_class_lists_differ() -> None:
+    def facts(*classes: str) -> SimpleNamespace:
+        return SimpleNamespace(facts=SimpleNamespace(classes=dict.fromkeys(classes), out_channels=len(classes)))
+
+    network = tiny(out_channels=2)
+    same = {"a": facts("normal", "ill"), "b": facts("normal", "ill")}
+    assert one_or_own_heads(network, same, target="b") is network
+    for other in (facts("ill", "normal"), facts("normal", "mild", "severe")):  # the order is that of the outputs
+        own = one_or_own_heads(network, {"a": same["a"], "b": other}, target="b")
+        assert isinstance(own, MultiHead) and own.target == "b"
+        assert own(images()).shape == (4, len(other.facts.classes))
 
 
 def test_bad_options_are_refused() -> None:

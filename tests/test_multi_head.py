@@ -7,6 +7,8 @@ from monai.losses import DiceCELoss
 
 from common.multi_head import PerDataset, PerDatasetLoss
 from common.networks import MultiHead, UNet
+from tests.tiny_classifier import images as noise
+from tests.tiny_classifier import tiny
 
 
 @pytest.fixture
@@ -70,3 +72,17 @@ def test_the_gradient_reaches_the_encoder_and_every_decoder(network: MultiHead, 
     assert network.encoder.conv_0.conv_0.conv.weight.grad.abs().sum() > 0
     for name in ("a", "b"):
         assert network.decoders[name].final_conv.weight.grad.abs().sum() > 0
+
+
+def test_classifiers_of_different_classes_share_an_encoder() -> None:
+    network = MultiHead(tiny(), {"a": 2, "b": 4}, "a")
+    batch = {"b": noise(3, seed=1), "a": noise(2)}
+    labels = {"b": torch.tensor([3, 0, 1]), "a": torch.tensor([1, 0])}
+    found = PerDataset(network).eval()(batch)
+    assert {name: tuple(output.shape) for name, output in found.items()} == {"b": (3, 4), "a": (2, 2)}
+    torch.testing.assert_close(found["a"], network(batch["a"]), rtol=1e-5, atol=1e-5)
+    task = torch.nn.CrossEntropyLoss()
+    value = PerDatasetLoss(task=task)(found, labels)
+    torch.testing.assert_close(value, (task(found["a"], labels["a"]) + task(found["b"], labels["b"])) / 2)
+    value.backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())

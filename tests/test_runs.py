@@ -18,7 +18,7 @@ from common.data.facts import load_facts
 from common.data.folds import make_split
 from common.data.store import SliceStore
 from common.errors import root_cause
-from common.networks import FeatureNet, MultiHead, UNet
+from common.networks import FeatureNet, JointTeacher, MultiHead, UNet
 
 GROUP = "bundles/cardiac.yaml"
 SMALL = {"max_epochs": 1, "epoch_length": 1, "select_from": 0}
@@ -115,9 +115,9 @@ def test_several_runs_come_in_order_and_no_runs_are_refused(tmp_path: Path, imag
 def test_a_warm_start_is_the_best_teacher(tmp_path: Path, image: torch.Tensor) -> None:
     scores = [0.4, 0.8, 0.6]
     folders = [save(tmp_path / str(k), unet(k), score) for k, score in enumerate(scores)]
-    warm = runs.joint_from_runs(folders, out_channels=2, warm_start=True).eval()
+    warm = JointTeacher(runs.from_runs(folders, best_first=True), 2, warm_start=True).eval()
     assert torch.equal(warm(image), unet(1)(image))
-    cold = runs.joint_from_runs(folders, out_channels=2).eval()
+    cold = JointTeacher(runs.from_runs(folders), 2).eval()
     outputs = [unet(k)(image) for k in range(3)]
     assert not any(torch.equal(cold(image), output) for output in outputs)
     # the target teacher is the first as given: the fusion is the identity on its maps
@@ -129,18 +129,11 @@ def test_a_warm_start_is_the_best_teacher(tmp_path: Path, image: torch.Tensor) -
     assert torch.equal(runs.from_run(run)(image), warm(image))
 
 
-def test_a_warm_start_of_another_number_of_classes_is_refused(tmp_path: Path) -> None:
-    folders = [save(tmp_path / str(k), unet(k)) for k in range(2)]
-    with pytest.raises(ValueError, match="does not fit one of 3 output channels"):
-        runs.joint_from_runs(folders, out_channels=3, warm_start=True)
-    assert runs.joint_from_runs(folders, out_channels=3).spec["out_channels"] == 3
-
-
-def test_a_joint_teacher_needs_its_runs(tmp_path: Path) -> None:
+def test_the_best_teacher_needs_its_run(tmp_path: Path) -> None:
     folders = [save(tmp_path / "0", unet()), str(tmp_path / "gone")]
-    for warm in (False, True):
+    for best in (False, True):
         with pytest.raises(FileNotFoundError, match=r"run .*gone does not exist"):
-            runs.joint_from_runs(folders, out_channels=2, warm_start=warm)
+            runs.from_runs(folders, best_first=best)
 
 
 # From here on: runs that were trained.

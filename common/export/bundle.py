@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..bundle_files import LOGGING
+from ..bundle_card import LOGGING
 from .card import data_licence, full_metadata, readme
 from .configs import configs
 from .formats import build, bundled_code, carry, check_agreement, write_onnx, write_torchscript

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..bundle_files import metadata
+from ..bundle_card import metadata
 from .source import Source
 
 __all__ = ["data_licence", "description", "full_metadata", "readme"]

@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from ..bundle_files import RECIPES, deployed
+from ..bundle_files import RECIPES
+from ..bundle_tasks import deployed
 from .formats import network_def
 from .source import Source
 

@@ -20,8 +20,8 @@ class Align(nn.Module):
 
     `L_align = mean_l mean((a_l(student_l) - a_l(teacher_l))^2)` (eq. 12 of multi-dataset cross-domain distillation).
     Decision: the printed squared norm grows with the map; the mean does not depend on image size or width.
-    Maps are `(B, C, H, W)` or `(B, C, H, W, D)`; grids may differ, then the teacher's is resized. Raises ValueError if
-    the features carry no adapted maps.
+    Maps are `(B, C, H, W)` or `(B, C, H, W, D)`, or pooled vectors `(B, C)`; grids may differ, then the teacher's is
+    resized. Raises ValueError if the features carry no adapted maps.
     """
 
     def forward(self, student: Features, teacher: Features) -> Tensor:

@@ -22,7 +22,8 @@ class Cosine(nn.Module):
     `L_cos = mean_l mean_b (1 - cos(vec a_l(student_lb), vec a_l(teacher_lb)))` (eq. 13 of multi-dataset cross-domain
     distillation): each image's whole map is one vector, as printed. With `per_pixel` a pixel's channels are one vector
     and the mean runs over all pixels. A map (or pixel) of zeros has no direction: its cosine counts as 0, gradient 0.
-    Maps are `(B, C, H, W)` or `(B, C, H, W, D)`. Raises ValueError if the features carry no adapted maps.
+    Maps are `(B, C, H, W)` or `(B, C, H, W, D)`, or pooled vectors `(B, C)`. Raises ValueError if the features carry no
+    adapted maps.
     """
 
     def __init__(self, *, per_pixel: bool = False) -> None:

@@ -17,10 +17,10 @@ def full_precision(x: Tensor) -> Tensor:
     return x.float() if x.element_size() < 4 else x
 
 
-def adapted_pairs(student: Features, teacher: Features) -> list[tuple[Tensor, Tensor]]:
-    """Pairs of adapted maps `(B, C, *grid)` in full precision, the teacher's resized linearly to the student's grid.
+def adapted_maps(student: Features, teacher: Features) -> list[tuple[Tensor, Tensor]]:
+    """Pairs of adapted maps `(B, C, *grid)`, or of adapted pooled vectors `(B, C)`, in full precision.
 
-    Raises ValueError if there are no adapted maps or if the widths of a pair differ.
+    Raises ValueError if there are none or if the widths of a pair differ.
     """
     if not teacher.adapted or len(student.adapted) != len(teacher.adapted):
         raise ValueError(
@@ -31,7 +31,14 @@ def adapted_pairs(student: Features, teacher: Features) -> list[tuple[Tensor, Te
     for s, t in zip(student.adapted, teacher.adapted, strict=True):
         if s.shape[1] != t.shape[1]:
             raise ValueError(f"adapted maps of {s.shape[1]} and {t.shape[1]} channels: adapt the teacher's to the student's")
-        s, t = full_precision(s), full_precision(t)
+        pairs.append((full_precision(s), full_precision(t)))
+    return pairs
+
+
+def adapted_pairs(student: Features, teacher: Features) -> list[tuple[Tensor, Tensor]]:
+    """`adapted_maps`, the teacher's resized linearly to the student's grid where grids differ."""
+    pairs = []
+    for s, t in adapted_maps(student, teacher):
         if s.shape[2:] != t.shape[2:]:
             t = F.interpolate(t, size=s.shape[2:], mode="bilinear" if s.ndim == 4 else "trilinear")
         pairs.append((s, t))

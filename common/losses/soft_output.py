@@ -18,7 +18,8 @@ class SoftOutput(nn.Module):
     """Divergence of the student's class probabilities from the teacher's, the mean over pixels and images.
 
     `L_soft = t^2 mean_p KL(softmax(z_teacher,p / t) || softmax(z_student,p / t))`: `t^2` keeps the gradient's size when
-    the temperature changes. Not in the printed method: `distill_wide` adds it to learn from images without labels.
+    the temperature changes. For classification this is L_KLD (eq. 15 of multi-dataset cross-domain distillation). For
+    segmentation it is not in the printed method: `distill_wide` adds it to learn from images without labels.
     Outputs are logits `(B, K+1, *grid)` or `(B, K)`. Raises ValueError if the teacher's output was not computed, if the
     shapes differ, or for one channel, whose softmax is always 1 and whose divergence would silently be 0.
     """

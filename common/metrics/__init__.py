@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics by case: validation Dice on stored slices, whole-volume metrics, paired bootstrap over patients."""
+"""Metrics by case or image: on stored validation slices, on test volumes and images, paired bootstrap over patients."""
 
-from .bootstrap import Difference, paired_difference
+from .bootstrap import Difference, paired_difference, paired_scores
 from .case_dice import CaseDice
+from .image_accuracy import ImageAccuracy
+from .images import ImageMetrics
 from .volume import CaseMetrics
 
-__all__ = ["CaseDice", "CaseMetrics", "Difference", "paired_difference"]
+__all__ = ["CaseDice", "CaseMetrics", "Difference", "ImageAccuracy", "ImageMetrics", "paired_difference", "paired_scores"]

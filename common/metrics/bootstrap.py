@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Paired bootstrap over patients."""
+"""Paired bootstrap over patients, of means over units and of metrics of a whole set of images."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -7,8 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .classification import METRICS, resampled_scores
+
 Row = Mapping[str, Any]
-KEYS = ("case", "volume", "class", "seed")
+KEYS = ("case", "volume", "class", "seed")  # of a row of a segmentation
+IMAGE_KEYS = ("case", "image", "seed")  # of a classification
+LEVELS = (2.5, 97.5)
 
 
 class Difference(NamedTuple):
@@ -32,16 +36,9 @@ def paired_difference(
 
     Raises ValueError naming rows without a partner, rows given twice, and rows where only one side has the metric.
     """
-    student, baseline = _by_key(student_rows, metric, "student"), _by_key(baseline_rows, metric, "baseline")
-    if unmatched := sorted(student.keys() ^ baseline.keys(), key=str):
-        side = "student" if unmatched[0] in student else "baseline"
-        raise ValueError(
-            f"{len(unmatched)} rows have no partner, first {dict(zip(KEYS, unmatched[0], strict=True))} of the {side}; "
-            "both must be evaluated on the same cases and seeds"
-        )
     of_patient: dict[str, list[float]] = defaultdict(list)
-    for key, value in student.items():
-        other = baseline[key]
+    for key, mine, theirs in _pairs(student_rows, baseline_rows, KEYS):
+        value, other = mine[metric], theirs[metric]
         if (value is None) != (other is None):
             where = dict(zip(KEYS, key, strict=True))
             raise ValueError(f"{metric} of {where} is empty on one side only: the truths differ")
@@ -50,7 +47,7 @@ def paired_difference(
     if not of_patient:
         raise ValueError(f"no patient with a non-empty truth to compare {metric} on")
     differences = np.array([np.mean(of_patient[patient]) for patient in sorted(of_patient)])
-    low, high = np.percentile(_resampled_means(differences, samples, seed), [2.5, 97.5])
+    low, high = np.percentile(_resampled_means(differences, samples, seed), LEVELS)
     return Difference(float(differences.mean()), float(low), float(high), len(differences))
 
 
@@ -65,11 +62,77 @@ def _resampled_means(values: np.ndarray, samples: int, seed: int) -> np.ndarray:
     return centre + np.concatenate(means)
 
 
-def _by_key(rows: Sequence[Row], metric: str, side: str) -> dict[tuple[Any, ...], float | None]:
-    result: dict[tuple[Any, ...], float | None] = {}
+def paired_scores(
+    student_rows: Sequence[Row], baseline_rows: Sequence[Row], *, samples: int = 10000, seed: int = 0
+) -> dict[str, Difference]:
+    """Difference student - baseline of every classification metric, with the interval of a bootstrap over patients.
+
+    `difference = mean over seeds of (metric(student's images of the seed) - metric(baseline's))`, the difference of what the
+    table shows. Patients are drawn with all their images, in all seeds or folds at once, and the metric is computed anew on the
+    images drawn, because AUROC, F1 and ECE are not means over images. Decision: a seed whose resample lacks a class has no
+    AUROC and is left out of that resample's mean; a metric that no seed has is not in the answer.
+
+    Rows are those of metrics.json plus `seed`, matched on (case, image, seed).
+    Raises ValueError naming rows without a partner, rows given twice, and images whose labels differ.
+    """
+    seeds: dict[Any, list[tuple[Row, Row]]] = defaultdict(list)
+    for key, mine, theirs in _pairs(student_rows, baseline_rows, IMAGE_KEYS):
+        if mine["label"] != theirs["label"]:
+            where = dict(zip(IMAGE_KEYS, key, strict=True))
+            raise ValueError(f"{where} is of class {mine['label']} for the student and {theirs['label']} for the baseline")
+        seeds[key[-1]].append((mine, theirs))
+    patients = sorted({mine["case"] for pairs in seeds.values() for mine, _ in pairs})
+    if not patients:
+        raise ValueError("no image to compare on")
+    place = {patient: index for index, patient in enumerate(patients)}
+    rng, found = np.random.default_rng(seed), []
+    step = max(1, 2_000_000 // max(len(pairs) for pairs in seeds.values()))  # resamples a chunk: about 16 MB an array
+    draws = [np.ones((1, len(patients)), dtype=np.int64)]  # the first one is the data itself
+    for start in range(0, samples, step):
+        draws += [rng.multinomial(len(patients), np.full(len(patients), 1 / len(patients)), size=min(step, samples - start))]
+    for drawn in draws:
+        found.append([_differences(pairs, drawn[:, [place[mine["case"]] for mine, _ in pairs]]) for pairs in seeds.values()])
+    answer = {}
+    for metric in METRICS:
+        values = np.concatenate([_present_mean([of_seed[metric] for of_seed in chunk]) for chunk in found])
+        if not np.isnan(values[0]):
+            low, high = np.nanpercentile(values[1:], LEVELS)
+            answer[metric] = Difference(float(values[0]), float(low), float(high), len(patients))
+    return answer
+
+
+def _differences(pairs: Sequence[tuple[Row, Row]], weights: np.ndarray) -> dict[str, np.ndarray]:
+    labels = np.array([mine["label"] for mine, _ in pairs])
+    both = [np.array([pair[side]["probabilities"] for pair in pairs]) for side in (0, 1)]
+    student, baseline = (resampled_scores(labels, probabilities, weights) for probabilities in both)
+    return {metric: student[metric] - baseline[metric] for metric in METRICS}
+
+
+def _present_mean(values: Sequence[np.ndarray]) -> np.ndarray:
+    """Mean over the seeds (S,) without NaN; NaN where there is none."""
+    stacked = np.stack(values)
+    seen = ~np.isnan(stacked)
+    with np.errstate(invalid="ignore"):
+        return np.where(seen, stacked, 0).sum(0) / seen.sum(0)
+
+
+def _pairs(student_rows: Sequence[Row], baseline_rows: Sequence[Row], keys: Sequence[str]) -> list[tuple[Any, Row, Row]]:
+    """(key, student's row, baseline's row) of each unit; both sides must have the same ones."""
+    student, baseline = _by_key(student_rows, keys, "student"), _by_key(baseline_rows, keys, "baseline")
+    if unmatched := sorted(student.keys() ^ baseline.keys(), key=str):
+        side = "student" if unmatched[0] in student else "baseline"
+        raise ValueError(
+            f"{len(unmatched)} rows have no partner, first {dict(zip(keys, unmatched[0], strict=True))} of the {side}; "
+            "both must be evaluated on the same cases and seeds"
+        )
+    return [(key, student[key], baseline[key]) for key in sorted(student, key=str)]
+
+
+def _by_key(rows: Sequence[Row], keys: Sequence[str], side: str) -> dict[tuple[Any, ...], Row]:
+    result: dict[tuple[Any, ...], Row] = {}
     for row in rows:
-        key = tuple(row[name] for name in KEYS)
+        key = tuple(row[name] for name in keys)
         if key in result:
-            raise ValueError(f"row {dict(zip(KEYS, key, strict=True))} of the {side} is given twice")
-        result[key] = row[metric]
+            raise ValueError(f"row {dict(zip(keys, key, strict=True))} of the {side} is given twice")
+        result[key] = row
     return result

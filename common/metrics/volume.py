@@ -1,13 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole-volume metrics in the original geometry, written as metrics.json."""
 
-import json
-import logging
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,14 +11,13 @@ import torch
 from ignite.engine import Events
 from monai.data import MetaTensor
 from monai.data.utils import affine_to_spacing
-from monai.engines import IterationEvents, SupervisedEvaluator
+from monai.engines import SupervisedEvaluator
 from monai.metrics.utils import get_mask_edges, get_surface_distance
 
-from ..handlers import save_atomic
-from .gather import gather, is_main_rank
+from .gather import gather
+from .metrics_file import MetricsFile
 
 METRICS = ("dice", "iou", "recall", "precision", "hd95")
-logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -47,8 +42,7 @@ class CaseMetrics:
 
     Attached to a MONAI SupervisedEvaluator (after postprocessing and decollation): `state.output` items carry `pred`
     and `label`, class indices (1, H, W[, D]) in the original geometry; `state.batch` items carry `case` and `volume`.
-    The spacing is that of the label's affine unless `spacing_known` is false. `output` is put in place atomically at
-    COMPLETED; `seconds_per_case` in it counts network and inferer, not reading nor metrics.
+    The spacing is that of the label's affine unless `spacing_known` is false. `output` is written by `MetricsFile`.
     """
 
     def __init__(
@@ -63,16 +57,14 @@ class CaseMetrics:
         if not classes:
             raise ValueError("CaseMetrics needs the foreground classes, e.g. classes: [tumour]; got none")
         self.classes = tuple(classes)
-        self.output = Path(output)
-        self.run = run
         self.dataset = dataset
+        self.file = MetricsFile(self.compute, output=output, run=run, dataset=dataset)
         self.spacing_known = spacing_known
         self.reset()
 
     def reset(self) -> None:
         self._units: dict[tuple[str, str], list[_Unit]] = {}
         self._unit_names: set[str] = set()  # "mm", "px"
-        self._seconds = 0.0
 
     def update(self, pred: np.ndarray, label: np.ndarray, case: str, volume: str, spacing: Sequence[float] | None) -> None:
         """Add one image: index arrays (H, W[, D]) of equal shape; `spacing` in mm an axis, None where unknown."""
@@ -99,7 +91,7 @@ class CaseMetrics:
     def compute(self) -> dict[str, Any]:
         """Rows and means over all ranks, in the order of (case, volume, class)."""
         units: dict[tuple[str, str], list[_Unit]] = {}
-        for part, _, names in gather((self._units, self._seconds, self._unit_names)):
+        for part, names in gather((self._units, self._unit_names)):
             self._unit_names |= names
             for key, new in part.items():
                 old = units.setdefault(key, [_Unit() for _ in self.classes])
@@ -122,18 +114,8 @@ class CaseMetrics:
 
     def attach(self, engine: SupervisedEvaluator) -> None:
         engine.add_event_handler(Events.STARTED, lambda _: self.reset())
-        engine.add_event_handler(Events.ITERATION_STARTED, self._start_clock)
-        engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._stop_clock)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration)
-        engine.add_event_handler(Events.COMPLETED, self._write)
-
-    def _start_clock(self, engine: SupervisedEvaluator) -> None:
-        self._started = time.perf_counter()
-
-    def _stop_clock(self, engine: SupervisedEvaluator) -> None:
-        if torch.device(engine.state.device).type == "cuda":
-            torch.cuda.synchronize(engine.state.device)  # the forward may only be queued
-        self._seconds += time.perf_counter() - self._started
+        self.file.attach(engine)
 
     def _iteration(self, engine: SupervisedEvaluator) -> None:
         batch, output = engine.state.batch, engine.state.output
@@ -152,17 +134,6 @@ class CaseMetrics:
                     raise ValueError(f"{name}: {key} must be class indices (1, H, W[, D]), not {shape}; add an argmax")
             spacing = _spacing(label, name) if self.spacing_known else None
             self.update(_array(pred), _array(label), source["case"], source["volume"], spacing)
-
-    def _write(self, engine: SupervisedEvaluator) -> None:
-        result = self.compute()
-        seconds = sum(gather(self._seconds))
-        if not is_main_rank():
-            return
-        result = {"dataset": self.dataset, "run": self.run} | result
-        result["parameters"] = sum(p.numel() for p in engine.network.parameters())
-        result["seconds_per_case"] = seconds / len({row["case"] for row in result["units"]})
-        save_atomic(json.dumps(result, indent=1, allow_nan=False) + "\n", self.output)
-        logger.info("%s on %s: %s", self.run, self.dataset, result["mean"])
 
 
 def surface_distances(pred: np.ndarray, label: np.ndarray, spacing: Sequence[float] | None) -> tuple[np.ndarray, np.ndarray]:

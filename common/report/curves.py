@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from .efficiency import Curve, Row, curves
 from .results import ALL, ORDER, Key, Result, budget_order, label, order
+from .tasks import HEADINGS, MAIN
 
 
 def style(key: Key) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def learning_curves(results: Sequence[Result]) -> Figure | None:
 
 
 def label_efficiency(results: Sequence[Result]) -> Figure | None:
-    """Dice against labelled patients, mean and standard deviation over the seeds that all budgets of an arm have.
+    """The main metric against labelled patients, mean and standard deviation over the seeds that all budgets of an arm have.
 
     None with one label budget.
     """
@@ -84,7 +85,7 @@ def label_efficiency(results: Sequence[Result]) -> Figure | None:
             spread = [p[:, 1].std(ddof=min(1, len(p) - 1)) for p in points]
             axis.errorbar(x, y, yerr=spread, label=label(key), marker="o", capsize=3, **style(key))
         _log_ticks(axis, sorted({round(float(x)) for line in axis.lines for x in line.get_xdata()}))
-        axis.set(title=target, xlabel="labelled target patients", ylabel="DSC")
+        axis.set(title=target, xlabel="labelled target patients", ylabel=HEADINGS[MAIN[results[0].task]])
         axis.legend(fontsize=7)
     return figure
 
@@ -100,7 +101,7 @@ def _log_ticks(axis: Axes, ticks: Sequence[int]) -> None:
 
 
 def scans_saved(rows: Sequence[Row]) -> Figure | None:
-    """Bars: labelled patients that the baseline needs for each student's Dice; open bars were not reached."""
+    """Bars: labelled patients that the baseline needs for each student's main metric; open bars were not reached."""
     if not rows:
         return None
     targets = sorted({row["target"] for row in rows})

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 
 from .results import STUDENT, Key, Result, baseline_for, label
-from .table import seed_means
+from .tasks import HEADINGS, MAIN, seed_means
 
 Row = dict[str, Any]
-Point = tuple[float, float]  # labelled patients, Dice
+Point = tuple[float, float]  # labelled patients, main metric
 Curve = dict[str, dict[str, Point]]  # budget -> seed -> point
 
 
 def patients_needed(curve: Sequence[Point], wanted: float) -> tuple[float, str]:
-    """Labelled patients at which the curve of (patients, Dice) first reaches `wanted`, and how to print it.
+    """Labelled patients at which the curve of (patients, metric) first reaches `wanted`, and how to print it.
 
-    Dice is linear in the logarithm of the number of patients between two measured points. Where the curve never reaches
+    The metric is linear in the logarithm of the number of patients between two measured points. Where the curve never reaches
     it, the answer is its last point, printed ">N"; where its first point already does, that point, printed "<=N".
     """
     points = sorted(curve)
@@ -38,14 +38,15 @@ def curves(results: Sequence[Result]) -> dict[str, dict[Key, Curve]]:
     for result in results:
         means, labelled = seed_means([result]), result.labelled()
         if means and labelled and not result.source:
-            found[result.target][result.key][result.budget][result.seed] = (labelled, means[result.seed]["dice"])
+            found[result.target][result.key][result.budget][result.seed] = (labelled, means[result.seed][MAIN[result.task]])
     return found
 
 
 def saved_rows(results: Sequence[Result], *, baseline: str = "alone") -> list[Row]:
-    """For each student and budget: the labelled patients the baseline needs for the student's Dice, on the seeds that
-    the student and every budget of the baseline have; none where the baseline has one budget only."""
+    """For each student and budget: the labelled patients the baseline needs for the student's main metric, on the seeds
+    that the student and every budget of the baseline have; none where the baseline has one budget only."""
     rows = []
+    metric = HEADINGS[MAIN[results[0].task]]
     for target, arms in sorted(curves(results).items()):
         for key, budgets in arms.items():
             base = baseline_for(key, arms, baseline)
@@ -53,22 +54,22 @@ def saved_rows(results: Sequence[Result], *, baseline: str = "alone") -> list[Ro
                 continue
             for budget, points in budgets.items():
                 if seeds := set(points).intersection(*arms[base].values()):
-                    row = {"target": target, "student": label(key), "cases": budget}
+                    row = {"target": target, "student": label(key), "cases": budget, "metric": metric}
                     rows.append(row | _saved(points, arms[base], seeds))
     return rows
 
 
 def _saved(points: dict[str, Point], base: Curve, seeds: set[str]) -> Row:
     def mean(curve: dict[str, Point]) -> Point:
-        patients, dice = np.mean([curve[seed] for seed in sorted(seeds)], axis=0)
-        return float(patients), float(dice)
+        patients, value = np.mean([curve[seed] for seed in sorted(seeds)], axis=0)
+        return float(patients), float(value)
 
-    labelled, dice = mean(points)
-    needed, text = patients_needed([mean(seeds_of) for seeds_of in base.values()], dice)
+    labelled, value = mean(points)
+    needed, text = patients_needed([mean(seeds_of) for seeds_of in base.values()], value)
     saved = needed - labelled
     return {
         "labelled_patients": labelled,
-        "dice": dice,
+        "value": value,
         "baseline_needs": text,
         "scans_saved": f"{text[0]}{saved:.1f}" if text[0] == ">" else f"{'<=' if text[0] == '<' else ''}{saved:.1f}",
         "baseline_needs_value": needed,
@@ -77,9 +78,9 @@ def _saved(points: dict[str, Point], base: Curve, seeds: set[str]) -> Row:
 
 
 def printed(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    header = ["target", "student", "labelled patients", "DSC", "the baseline needs", "scans saved", "seeds"]
+    header = ["target", "student", "labelled patients", rows[0]["metric"], "the baseline needs", "scans saved", "seeds"]
     return header, [
-        [row["target"], row["student"], f"{row['labelled_patients']:.4g}", f"{row['dice']:.4f}", row["baseline_needs"],
+        [row["target"], row["student"], f"{row['labelled_patients']:.4g}", f"{row['value']:.4f}", row["baseline_needs"],
          row["scans_saved"], str(row["seeds"])]
         for row in rows
     ]  # fmt: skip

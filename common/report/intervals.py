@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from ..metrics.bootstrap import paired_difference
 from .results import ALL, STUDENT, Result, label, seed_order
-from .table import NAMES
+from .tasks import HEADINGS, differences, number
 
 Row = dict[str, Any]
 
@@ -35,45 +34,40 @@ def _compare(student: Sequence[Result], baseline: Sequence[Result], samples: int
     seeds = {result.seed for result in student} & {result.seed for result in baseline}
     if not seeds:
         return []
-    mine, theirs = ([row for r in arm if r.seed in seeds for row in r.rows] for arm in (student, baseline))
-    if all(row["empty_truth"] for row in mine):
-        return []
-    units = {result.metrics["hd95_unit"] for result in (*student, *baseline)}
-    rows = []
-    for metric in NAMES:
-        if metric == "hd95" and len(units) > 1:
-            continue  # mm and pixels cannot be compared
-        try:
-            difference = paired_difference(mine, theirs, metric, samples=samples)
-        except ValueError as error:
-            raise ValueError(f"{student[0].path.parent} against {baseline[0].path.parent}: {error}") from error
-        rows.append(
-            {"target": student[0].target, "cases": student[0].budget, "student": label(student[0].key)}
-            | {"baseline": label(baseline[0].key), "metric": metric, "difference": difference.mean}
-            | {"low": difference.low, "high": difference.high, "patients": difference.patients}
-            | {"seeds": " ".join(sorted(seeds, key=seed_order))}
-        )
-    return rows
+    mine, theirs = ([result for result in arm if result.seed in seeds] for arm in (student, baseline))
+    try:
+        found = differences(mine, theirs, samples=samples)
+    except ValueError as error:
+        raise ValueError(f"{student[0].path.parent} against {baseline[0].path.parent}: {error}") from error
+    return [
+        {"target": student[0].target, "cases": student[0].budget, "student": label(student[0].key)}
+        | {"baseline": label(baseline[0].key), "metric": metric, "difference": difference.mean}
+        | {"low": difference.low, "high": difference.high, "patients": difference.patients}
+        | {"seeds": " ".join(sorted(seeds, key=seed_order))}
+        for metric, difference in found.items()
+    ]
 
 
 def printed(rows: Sequence[Row]) -> dict[str, tuple[list[str], list[list[str]]]]:
     """target -> (header, rows of text); * marks an interval that excludes zero."""
     tables = {}
     pairs = ("cases", "student", "baseline")
-    for target, found in groupby(rows, key=lambda row: row["target"]):
-        lines = []
+    for target, of_target in groupby(rows, key=lambda row: row["target"]):
+        found, lines = list(of_target), []
+        shown = [metric for metric in HEADINGS if any(row["metric"] == metric for row in found)]
         for names, metrics in groupby(found, key=lambda row: tuple(row[name] for name in pairs)):
             by_metric = {row["metric"]: row for row in metrics}
             first = next(iter(by_metric.values()))
-            cells = [_text(by_metric.get(metric)) for metric in NAMES]
+            cells = [_text(by_metric.get(metric)) for metric in shown]
             lines.append([*names, *cells, str(first["patients"]), str(len(first["seeds"].split()))])
-        tables[target] = (["labelled patients", "student", "minus", *NAMES.values(), "patients", "seeds"], lines)
+        headings = [HEADINGS[metric] for metric in shown]
+        tables[target] = (["labelled patients", "student", "minus", *headings, "patients", "seeds"], lines)
     return tables
 
 
 def _text(row: Row | None) -> str:
     if row is None:
         return ""
-    form = "+.2f" if row["metric"] == "hd95" else "+.4f"
     star = " *" if row["low"] > 0 or row["high"] < 0 else ""
-    return f"{row['difference']:{form}} [{row['low']:{form}}, {row['high']:{form}}]{star}"
+    mean, low, high = (number(row["metric"], row[key], sign="+") for key in ("difference", "low", "high"))
+    return f"{mean} [{low}, {high}]{star}"

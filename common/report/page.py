@@ -12,28 +12,18 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from . import efficiency, intervals, table
+from .attention import attention
+from .confusion import confusion, reliability
 from .curves import label_efficiency, learning_curves, scans_saved
-from .pictures import load_pairs, panels, tsne
+from .pairs import load_pairs
+from .pictures import panels
 from .results import find_results
+from .tasks import HEADINGS, MAIN
+from .texts import FIGURES, NOTES, TABLES, TSNE
+from .tsne import tsne
 
 Printed = tuple[list[str], list[list[str]]]  # header, rows
 
-FIGURES = {
-    "learning_curves": "Validation metric an epoch, mean over seeds (n = number of seeds).",
-    "panels": "Test slices: the worst, the median and the best by the student's Dice; above each prediction its Dice.",
-    "tsne": "t-SNE of bottleneck pixels of test slices, coloured by class. Distances between clusters mean nothing.",
-    "label_efficiency": "Dice against labelled target patients; mean and sd over the seeds that all budgets have.",
-    "scans_saved": "Labelled patients that the baseline needs for the Dice of each student. Open bars are bounds.",
-}
-NOTES = {
-    "table": "Mean ± standard deviation of the per-seed means (in cross-validation a seed is a fold). Metrics are "
-    "computed a volume (a case where there are no volumes). Units with an empty truth are left out; empty predictions "
-    "count with Dice 0 and HD95 = the image diagonal, and their number is given.",
-    "intervals": "Student minus baseline, mean over patients, with the 95 % interval of a paired bootstrap over "
-    "patients; all seeds of a patient are drawn together. * = the interval excludes zero. For HD95 less is better.",
-    "scans_saved": "Labelled patients that `alone` needs for the student's Dice, on its own curve (linear in the "
-    "logarithm of the number), less those the student had. >N: not reached with all N.",
-}
 STYLE = (
     "body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:1200px;padding:0 1em;color:#222}"
     "table{border-collapse:collapse;font-size:13px;margin:1em 0;display:block;overflow-x:auto}"
@@ -55,7 +45,10 @@ def write_report(runs: Path, group: str, out: Path, *, targets: Sequence[str] | 
     pairs = load_pairs(results)
     drawn: dict[str, Callable[[], Figure | None]] = {
         "learning_curves": lambda: learning_curves(results),
+        "confusion": lambda: confusion(results),
+        "reliability": lambda: reliability(results),
         "panels": lambda: panels(pairs),
+        "grad_cam": lambda: attention(pairs),
         "tsne": lambda: tsne(pairs),
         "label_efficiency": lambda: label_efficiency(results),
         "scans_saved": lambda: scans_saved(saved_rows),
@@ -65,14 +58,19 @@ def write_report(runs: Path, group: str, out: Path, *, targets: Sequence[str] | 
         "intervals": intervals.printed(interval_rows),
         "scans_saved": {"": efficiency.printed(saved_rows)} if saved_rows else {},
     }
+    task = results[0].task
     out.mkdir(parents=True, exist_ok=True)
     for name, rows in {"table": table_rows, "intervals": interval_rows, "scans_saved": saved_rows}.items():
         _write_csv(out / f"{name}.csv", rows)
-        _write_markdown(out / f"{name}.md", NOTES[name], sections[name])
+        _write_markdown(out / f"{name}.md", _filled(NOTES[task][name], task), sections[name])
     images = {name: image for name, draw in drawn.items() if (image := _write_figure(out / f"{name}.png", draw()))}
     index = out / "index.html"
-    index.write_text(_page(group, sections, images), encoding="utf-8")
+    index.write_text(_page(group, task, sections, images), encoding="utf-8")
     return index
+
+
+def _filled(text: str, task: str) -> str:
+    return text.replace("{metric}", HEADINGS[MAIN[task]])
 
 
 def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -105,17 +103,16 @@ def _write_figure(path: Path, figure: Figure | None) -> bytes | None:
     return path.read_bytes()
 
 
-def _page(group: str, sections: Mapping[str, Mapping[str, Printed]], images: Mapping[str, bytes]) -> str:
-    titles = {"table": "Results", "intervals": "Student minus baseline", "scans_saved": "Scans saved"}
+def _page(group: str, task: str, sections: Mapping[str, Mapping[str, Printed]], images: Mapping[str, bytes]) -> str:
     parts = [f"<h1>Study: {html.escape(group)}</h1>"]
     for name, tables in sections.items():
         if tables:
-            parts.append(f"<h2>{titles[name]}</h2><p>{html.escape(NOTES[name])}</p>")
+            parts.append(f"<h2>{TABLES[name]}</h2><p>{html.escape(_filled(NOTES[task][name], task))}</p>")
             parts += [f"<h3>{html.escape(title)}</h3>{_html_table(*printed)}" for title, printed in tables.items()]
-    for name, caption in FIGURES.items():
+    for name, (title, caption) in FIGURES.items():
         if name in images:
             data = base64.b64encode(images[name]).decode()
-            title = name.replace("_", " ").capitalize().replace("Tsne", "t-SNE")
+            caption = html.escape(_filled(caption or TSNE[task], task))
             parts.append(f'<h2>{title}</h2><p>{caption}</p><img alt="{name}" src="data:image/png;base64,{data}">')
     head = f'<meta charset="utf-8"><title>Study: {html.escape(group)}</title><style>{STYLE}</style>'
     return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>\n' + "\n".join(parts) + "\n</body></html>\n"

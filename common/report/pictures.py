@@ -1,72 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Panels of predictions, and t-SNE of bottleneck pixels, of a baseline and a student."""
+"""Panels of predicted masks, of a baseline and a student."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import groupby
 
 import matplotlib
 import numpy as np
 import torch
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
-from sklearn.manifold import TSNE
-from threadpoolctl import threadpool_limits
 
 from ..networks.feature_net import FeatureNet
-from ..runs import from_run, test_slices
 from .curves import grid
-from .results import ALL, STUDENT, Result, baseline_for, label
-from .table import seed_means
-
-SLICES = 24  # test slices read a target; panels show the worst, the median and the best of them
-PIXELS = 300  # bottleneck pixels a class in t-SNE: its cost grows quickly
-Slice = tuple[torch.Tensor, torch.Tensor, str]
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two trained networks of one target and seed, and test slices of that seed's fold."""
-
-    target: str
-    names: tuple[str, str]
-    networks: tuple[FeatureNet, FeatureNet]
-    slices: Sequence[Slice]
-
-
-def choose_pair(results: Sequence[Result], target: str, *, baseline: str = "alone") -> tuple[Result, Result] | None:
-    """(baseline, student) of one seed: the best student (mean Dice) that has a baseline of the same label budget.
-
-    Looks at the largest budget first, at the lowest seed that both have, and only at runs that still have a model.pt.
-    """
-    part = [r for r in results if r.target == target and (r.path / "model.pt").exists()]
-    for budget in dict.fromkeys(r.budget for r in part):  # results are sorted: all labels first
-        arms = {key: list(found) for key, found in groupby((r for r in part if r.budget == budget), key=lambda r: r.key)}
-        students = [key for key in arms if key[0].startswith(STUDENT) and key[0] != "distill_target_only"]
-        for student in sorted(students, key=lambda key: -_mean_dice(arms[key])):
-            base = baseline_for(student, arms, baseline)
-            theirs = {} if base is None else {r.seed: r for r in arms[base]}
-            for mine in arms[student]:
-                if mine.seed in theirs:
-                    return theirs[mine.seed], mine
-    return None
-
-
-def _mean_dice(arm: Sequence[Result]) -> float:
-    means = [mean["dice"] for mean in seed_means(arm).values()]
-    return float(np.mean(means)) if means else -1.0
-
-
-def load_pairs(results: Sequence[Result]) -> list[Pair]:
-    """The networks and slices of every target that has a trained baseline and student."""
-    pairs = []
-    for target in sorted({r.target for r in results}):
-        if chosen := choose_pair(results, target):
-            names = tuple(label(r.key) + ("" if r.budget == ALL else f", {r.budget} labelled") for r in chosen)
-            networks = tuple(from_run(str(r.path)).eval() for r in chosen)
-            slices = test_slices(str(chosen[1].path), target, SLICES)
-            pairs.append(Pair(target, names, networks, slices))  # type: ignore[arg-type]  # both are pairs by construction
-    return pairs
+from .pairs import Pair, Slice
 
 
 @torch.inference_mode()
@@ -84,7 +29,7 @@ def slice_dice(pred: np.ndarray, truth: np.ndarray) -> float:
 
 def panels(pairs: Sequence[Pair]) -> Figure | None:
     """Image, truth, baseline and student for the worst, the median and the best slice by the student's Dice."""
-    lines = [line for pair in pairs for line in _panel_lines(pair)]
+    lines = [line for pair in pairs if not pair.classes for line in _panel_lines(pair)]
     if not lines:
         return None
     figure, axes = grid(len(lines), 4, width=2.6, height=2.7)
@@ -117,43 +62,3 @@ def _panel_lines(pair: Pair) -> list[tuple[np.ndarray, np.ndarray, list[np.ndarr
         titles = [f"{case} ({title})", "truth", *named]
         lines.append((image[0].numpy(), truths[index], [p[index] for p in predictions], titles))
     return lines
-
-
-@torch.inference_mode()
-def bottleneck_pixels(network: FeatureNet, slices: Sequence[Slice], classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features (N, C) of bottleneck pixels and their classes (N,), at most PIXELS a class.
-
-    A bottleneck pixel has the foreground class that covers most of its cell, however little: with the commonest value,
-    small lesions would leave no foreground at all.
-    """
-    features, names = [], []
-    for image, truth, _ in slices:
-        deepest = network.forward_features(image[None])[1][-1]
-        one_hot = torch.nn.functional.one_hot(truth.round().long(), classes + 1).movedim(-1, 1)[:, 1:].float()
-        share = torch.nn.functional.adaptive_avg_pool2d(one_hot, list(deepest.shape[2:]))  # type: ignore[arg-type]
-        names.append(torch.where(share.sum(1) > 0, share.argmax(1) + 1, 0).flatten())
-        features.append(deepest[0].flatten(1).T)
-    x, y = torch.cat(features).float().numpy(), torch.cat(names).numpy()
-    kept = [np.flatnonzero(y == k) for k in range(classes + 1)]
-    rng = np.random.default_rng(0)
-    index = np.concatenate([k if len(k) <= PIXELS else rng.choice(k, PIXELS, replace=False) for k in kept])
-    return x[index], y[index]
-
-
-def tsne(pairs: Sequence[Pair]) -> Figure | None:
-    """t-SNE of bottleneck pixels, baseline beside student, coloured by class."""
-    if not pairs:
-        return None
-    figure, axes = grid(len(pairs), 2, width=4.5, height=4)
-    for line, pair in zip(axes, pairs, strict=True):
-        classes = max(1, *(int(truth.max()) for _, truth, _ in pair.slices))
-        for axis, network, name in zip(line, pair.networks, pair.names, strict=True):
-            x, y = bottleneck_pixels(network, pair.slices, classes)
-            perplexity = min(30.0, (len(x) - 1) / 3)
-            with threadpool_limits(1):  # t-SNE's threads wait for each other at every step: far slower on busy cores
-                spread = TSNE(perplexity=perplexity, init="random", random_state=0).fit_transform(x)
-            for k in range(classes + 1):
-                axis.scatter(*spread[y == k].T, s=6, label="background" if k == 0 else f"class {k}")
-            axis.set(title=f"{pair.target}: {name}", xticks=[], yticks=[])
-            axis.legend(fontsize=7)
-    return figure

@@ -38,8 +38,12 @@ class Result:
         return self.arm, self.source, self.options
 
     @property
+    def task(self) -> str:
+        return self.metrics.get("task", "segmentation")
+
+    @property
     def rows(self) -> list[dict[str, Any]]:
-        """The rows of metrics.json with the seed, as `paired_difference` takes them."""
+        """The rows of metrics.json with the seed, as `paired_difference` and `paired_scores` take them."""
         return [row | {"seed": self.seed} for row in self.metrics["units"]]
 
     def labelled(self) -> int | None:
@@ -120,6 +124,9 @@ def find_results(runs: Path, group: str, targets: Sequence[str] | None) -> list[
         where = f"{runs}/<bundle>/<variant>/<seed>/test/<dataset>/metrics.json"
         what = f"datasets {sorted(chosen)}" if chosen else "datasets (name them with --targets a,b)"
         raise ValueError(f"no results of group {group}, {what}, in {where}: evaluate a run first (study.py does)")
+    if len(tasks := {result.task: result.path for result in found}) > 1:
+        where = " and ".join(str(path) for path in tasks.values())
+        raise ValueError(f"{where} were evaluated on the tasks {' and '.join(tasks)}; a report is of one")
     found.sort(key=lambda r: (r.target, budget_order(r.budget), order(r.key), seed_order(r.seed)))
     return found
 
@@ -145,7 +152,8 @@ def _read(path: Path, group: str) -> Result | None:
     budget = settings.pop("cases", ALL)
     if budget != ALL and not budget.isdigit():
         raise ValueError(f"{run}: cases={budget} in the variant's name is neither a number nor `all`")
-    metrics = _json(path, ("units", "hd95_unit", "parameters", "seconds_per_case"))
+    metrics = _json(path, ("units", "parameters", "seconds_per_case"))
+    _need(metrics, ("classes", "mean", "confusion") if metrics.get("task") == "classification" else ("hd95_unit",), path)
     history, folds = run / "history.json", run / "folds.json"
     return Result(
         path=run,
@@ -166,6 +174,10 @@ def _json(path: Path, keys: Sequence[str]) -> dict[str, Any]:
         value = json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON ({error}); remove it and run the study again") from error
+    _need(value, keys, path)
+    return value
+
+
+def _need(value: dict[str, Any], keys: Sequence[str], path: Path) -> None:
     if missing := [key for key in keys if key not in value]:
         raise ValueError(f"{path} lacks the keys {missing}; remove it and run the study again")
-    return value

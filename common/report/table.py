@@ -8,22 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ..metrics.volume import METRICS
 from .results import Result, budget_order, label, order, seed_order
+from .tasks import HEADINGS, NAMES, counts, hd95_units, number, seed_means
 
-NAMES = {"iou": "IoU", "dice": "DSC", "recall": "recall", "precision": "precision", "hd95": "HD95"}
 MEAN = "group mean"
 Row = dict[str, Any]
-
-
-def seed_means(results: Iterable[Result]) -> dict[str, dict[str, float]]:
-    """seed -> metric -> mean over the units with a non-empty truth; seeds without such a unit are left out."""
-    means = {}
-    for result in results:
-        rows = [row for row in result.metrics["units"] if not row["empty_truth"]]
-        if rows:
-            means[result.seed] = {metric: float(np.mean([row[metric] for row in rows])) for metric in METRICS}
-    return means
 
 
 def table_rows(results: Sequence[Result]) -> list[Row]:
@@ -39,37 +28,34 @@ def table_rows(results: Sequence[Result]) -> list[Row]:
 
 
 def _arm_row(target: str, budget: str, name: str, arm: Sequence[Result]) -> Row:
-    units = [row for result in arm for row in result.metrics["units"]]
-    true = [row for row in units if not row["empty_truth"]]
     seconds = [result.history["seconds"] for result in arm if result.history is not None]
     labelled = [count for result in arm if (count := result.labelled()) is not None]
-    hd_units = sorted({result.metrics["hd95_unit"] for result in arm})
-    if len(hd_units) > 1:
+    if len(hd_units := hd95_units(arm)) > 1:
         raise ValueError(f"HD95 of {name} on {target} is in {hd_units}; evaluate all its seeds again the same way")
     return (
         {"target": target, "arm": name, "cases": budget}
         | {"labelled_patients": float(np.mean(labelled)) if labelled else None, "seeds": len(arm)}
-        | _spread(seed_means(arm))
-        | {"hd95_unit": hd_units[0], "units": len(true), "empty_truth": len(units) - len(true)}
-        | {"empty_prediction": sum(row["empty_prediction"] for row in true)}
+        | _spread(seed_means(arm), NAMES[arm[0].task])
+        | ({"hd95_unit": hd_units[0]} if hd_units else {})
+        | counts(arm)
         | {"training_seconds": float(np.mean(seconds)) if seconds else None}
         | {"parameters": arm[0].metrics["parameters"]}
         | {"seconds_per_case": float(np.mean([result.metrics["seconds_per_case"] for result in arm]))}
     )
 
 
-def _spread(means: dict[str, dict[str, float]]) -> Row:
-    """Mean and standard deviation (n - 1) of the per-seed means; one seed has no deviation."""
+def _spread(means: dict[str, dict[str, float]], metrics: Iterable[str]) -> Row:
+    """Mean and standard deviation (n - 1) of the per-seed values that are defined; one seed has no deviation."""
     row: Row = {}
-    for metric in NAMES:
-        values = [mean[metric] for mean in means.values()]
+    for metric in metrics:
+        values = [mean[metric] for mean in means.values() if not np.isnan(mean[metric])]
         row[f"{metric}_mean"] = float(np.mean(values)) if values else None
         row[f"{metric}_sd"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return row
 
 
 def _group_rows(cells: dict[tuple[str, str, Any], list[Result]], targets: Sequence[str]) -> list[Row]:
-    """Mean over targets, each seed apart; arms with a source are first averaged over their sources."""
+    """Mean over targets, each seed that all have apart; arms with a source are first averaged over their sources."""
     arms: dict[tuple[str, Any], dict[str, list[list[Result]]]] = defaultdict(lambda: defaultdict(list))
     for (target, budget, (arm, _, options)), results in cells.items():
         arms[budget, (arm, "", options)][target].append(results)
@@ -82,28 +68,29 @@ def _group_rows(cells: dict[tuple[str, str, Any], list[Result]], targets: Sequen
         seeds = set.intersection(*[set(means) for target in sources for means in target])
         if not seeds:
             continue
+        flat = [result for target in targets for results in by_target[target] for result in results]
+        metrics = NAMES[flat[0].task]
         means = {
             seed: {
                 metric: float(np.mean([np.mean([means[seed][metric] for means in target]) for target in sources]))
-                for metric in METRICS
+                for metric in metrics
             }
             for seed in sorted(seeds, key=seed_order)
         }
-        flat = [result for target in targets for results in by_target[target] for result in results]
-        row = _summed(_spread(means), [_arm_row(t, budget, label(key), r) for t in targets for r in by_target[t]])
-        if len({result.metrics["hd95_unit"] for result in flat}) > 1:
+        parts = [_arm_row(t, budget, label(key), r) for t in targets for r in by_target[t]]
+        row = _summed(_spread(means, metrics), parts, counts(flat))
+        if len(hd95_units(flat)) > 1:
             row |= {"hd95_mean": None, "hd95_sd": None, "hd95_unit": ""}  # mm and pixels have no common mean
         rows.append({"target": MEAN, "arm": label(key), "cases": budget, "seeds": len(seeds)} | row)
     return rows
 
 
-def _summed(spread: Row, parts: Sequence[Row]) -> Row:
-    counts = {name: sum(part[name] for part in parts) for name in ("units", "empty_truth", "empty_prediction")}
+def _summed(spread: Row, parts: Sequence[Row], tested: Row) -> Row:
     means: Row = {}
     for name in ("labelled_patients", "training_seconds", "parameters", "seconds_per_case"):
         values = [part[name] for part in parts]
         means[name] = None if None in values else float(np.mean(values))
-    return spread | counts | means | {"hd95_unit": parts[0]["hd95_unit"]}
+    return spread | tested | means | {key: parts[0][key] for key in ("hd95_unit",) if key in parts[0]}
 
 
 def printed(rows: Sequence[Row]) -> dict[str, tuple[list[str], list[list[str]]]]:
@@ -111,28 +98,29 @@ def printed(rows: Sequence[Row]) -> dict[str, tuple[list[str], list[list[str]]]]
     tables = {}
     for target, found in groupby(rows, key=lambda row: row["target"]):
         part = list(found)
-        unit = next((row["hd95_unit"] for row in part if row["hd95_unit"]), "")
-        names = [f"{name} ({unit})" if metric == "hd95" and unit else name for metric, name in NAMES.items()]
-        cost = ["empty predictions", "training s", "parameters", "s a case"]
-        tables[target] = (["arm", "labelled patients", "seeds", *names, *cost], [_text(row) for row in part])
+        unit = next((row["hd95_unit"] for row in part if row.get("hd95_unit")), "")
+        metrics = [metric for metric in HEADINGS if f"{metric}_mean" in part[0]]
+        names = [f"{HEADINGS[metric]} ({unit})" if metric == "hd95" and unit else HEADINGS[metric] for metric in metrics]
+        tested = "empty predictions" if "units" in part[0] else "images"
+        cost = [tested, "training s", "parameters", "s a case"]
+        tables[target] = (["arm", "labelled patients", "seeds", *names, *cost], [_text(row, metrics) for row in part])
     return tables
 
 
-def _text(row: Row) -> list[str]:
-    def number(value: float | None, form: str) -> str:
-        return "" if value is None else format(value, form)
+def _text(row: Row, metrics: Sequence[str]) -> list[str]:
+    def cost(name: str, form: str) -> str:
+        return "" if row[name] is None else format(row[name], form)
 
     cells = []
-    for metric in NAMES:
-        form = ".2f" if metric == "hd95" else ".4f"
-        mean, sd = number(row[f"{metric}_mean"], form), number(row[f"{metric}_sd"], form)
+    for metric in metrics:
+        mean, sd = number(metric, row[f"{metric}_mean"]), number(metric, row[f"{metric}_sd"])
         cells.append(f"{mean} ± {sd}" if sd else mean)
-    patients = number(row["labelled_patients"], ".4g")
+    patients = cost("labelled_patients", ".4g")
     budget = row["cases"] if patients in ("", row["cases"]) else f"{row['cases']} ({patients})"
     if patients == "0":  # source_only reads no label of the target, whatever the budget
         budget = patients
+    tested = f"{row['empty_prediction']} of {row['units']}" if "units" in row else str(row["images"])
     return [
-        *(row["arm"], budget, str(row["seeds"]), *cells, f"{row['empty_prediction']} of {row['units']}"),
-        *(number(row["training_seconds"], ",.0f"), number(row["parameters"], ",.0f")),
-        number(row["seconds_per_case"], ".3f"),
+        *(row["arm"], budget, str(row["seeds"]), *cells, tested),
+        *(cost("training_seconds", ",.0f"), cost("parameters", ",.0f"), cost("seconds_per_case", ".3f")),
     ]

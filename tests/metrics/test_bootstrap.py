@@ -2,7 +2,8 @@
 import numpy as np
 import pytest
 
-from common.metrics import paired_difference
+from common.metrics import paired_difference, paired_scores
+from common.metrics.classification import METRICS, scores
 
 
 def rows(values, *, seed=0, volume="", name="a"):
@@ -89,3 +90,101 @@ def test_empty_truths_are_left_out():
 def test_mismatch_is_refused_by_name(student, baseline, message):
     with pytest.raises(ValueError, match=message):
         paired_difference(student, baseline, "dice")
+
+
+def images(labels, probabilities, *, cases=None, seed=0):
+    return [
+        {"case": f"a/{i if cases is None else cases[i]:03d}", "image": f"{i}.png", "seed": seed, "label": int(label)}
+        | {"probabilities": [1 - p, p]}
+        for i, (label, p) in enumerate(zip(labels, probabilities, strict=True))
+    ]
+
+
+def predictions(rng, labels, skill):
+    return 1 / (1 + np.exp(-(skill * (2 * labels - 1) + rng.normal(size=len(labels)))))
+
+
+def test_scores_of_resampled_patients_equal_a_slow_bootstrap():
+    """Patients drawn one by one in Python, scikit-learn on the images of those drawn."""
+    rng = np.random.default_rng(0)
+    seeds = []
+    for seed in range(2):
+        labels, cases = rng.integers(0, 2, 60), rng.integers(0, 25, 60) + 25 * seed  # folds: other patients
+        rows_of = [images(labels, predictions(rng, labels, skill), cases=cases, seed=seed) for skill in (0.8, 0.3)]
+        seeds.append((labels, cases, rows_of))
+    student, baseline = ([row for _, _, rows_of in seeds for row in rows_of[side]] for side in (0, 1))
+    result = paired_scores(student, baseline, samples=4000)
+    patients = np.unique(np.concatenate([cases for _, cases, _ in seeds]))
+
+    def differences(drawn):
+        values = []
+        for labels, cases, rows_of in seeds:
+            index = np.concatenate([np.flatnonzero(cases == patient) for patient in drawn])
+            both = [np.array([rows_of[side][i]["probabilities"] for i in index]) for side in (0, 1)]
+            values.append([a - b for a, b in zip(*(scores(labels[index], p).values() for p in both), strict=True)])
+        return np.mean(values, axis=0)
+
+    slow = np.array([differences(rng.choice(patients, len(patients))) for _ in range(150)])
+    for column, metric in enumerate(METRICS):
+        found, spread = result[metric], slow[:, column].std()
+        assert found.mean == pytest.approx(differences(patients)[column], abs=1e-12), metric
+        assert found.patients == len(patients)
+        assert (found.high - found.low) / (2 * 1.96) == pytest.approx(spread, rel=0.25), metric
+
+
+def test_accuracy_interval_matches_the_normal_closed_form():
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 2, 900)
+    student, baseline = (images(labels, predictions(rng, labels, skill)) for skill in (1.0, 0.5))
+    result = paired_scores(student, baseline, samples=4000)["accuracy"]
+    right = [np.array([(row["probabilities"][1] > 0.5) == row["label"] for row in side], float) for side in (student, baseline)]
+    half = 1.96 * (right[0] - right[1]).std() / np.sqrt(900)
+    assert result.mean == pytest.approx((right[0] - right[1]).mean())
+    assert result.low == pytest.approx(result.mean - half, abs=0.06 * half)
+    assert result.high == pytest.approx(result.mean + half, abs=0.06 * half)
+
+
+def test_images_and_seeds_of_a_patient_stay_together():
+    """The same predictions under five seeds, and each image twice, add no information."""
+    rng = np.random.default_rng(2)
+    labels = np.tile([0, 1], 20)
+    a, b = predictions(rng, labels, 1.0), predictions(rng, labels, 0.2)
+    once = paired_scores(images(labels, a), images(labels, b), samples=1000)
+    twice = np.tile(np.arange(40), 2)
+    many = [[row for s in range(5) for row in images(np.tile(labels, 2), np.tile(p, 2), cases=twice, seed=s)] for p in (a, b)]
+    for metric, found in paired_scores(*many, samples=1000).items():
+        assert found == pytest.approx(once[metric]), metric
+
+
+def test_swapping_the_arms_mirrors_every_interval():
+    rng = np.random.default_rng(3)
+    labels = np.tile([0, 1], 20)
+    a, b = (images(labels, predictions(rng, labels, 0.5)) for _ in range(2))
+    forward, backward = paired_scores(a, b, samples=500), paired_scores(b, a, samples=500)
+    for metric, (mean, low, high, _) in forward.items():
+        assert (mean, low, high) == pytest.approx((-backward[metric].mean, -backward[metric].high, -backward[metric].low))
+    same = paired_scores(a, a, samples=500)
+    assert {difference[:3] for difference in same.values()} == {(0.0, 0.0, 0.0)}
+
+
+def test_without_a_class_there_is_no_auroc_and_a_rare_one_is_no_obstacle():
+    rows_of = images(np.zeros(5), np.linspace(0.1, 0.9, 5))
+    assert set(paired_scores(rows_of, rows_of, samples=50)) == set(METRICS) - {"auroc"}
+    rare = images(np.eye(8)[0], np.linspace(0.9, 0.1, 8))  # one patient in three resamples lacks class 1
+    flat = images(np.eye(8)[0], np.full(8, 0.5))
+    found = paired_scores(rare, flat, samples=500)["auroc"]
+    assert (found.mean, found.low, found.high) == pytest.approx((0.5, 0.5, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("student", "baseline", "message"),
+    [
+        (images([0, 1], [0.1, 0.2]), images([0], [0.1]), r"1 rows have no partner.*a/001.*of the student"),
+        (images([0], [0.1]), images([1], [0.1]), r"a/000.* is of class 0 for the student and 1 for the baseline"),
+        (images([0], [0.1]) * 2, images([0], [0.1]), r"a/000.*of the student is given twice"),
+        ([], [], "no image to compare on"),
+    ],
+)
+def test_images_that_do_not_match_are_refused_by_name(student, baseline, message):
+    with pytest.raises(ValueError, match=message):
+        paired_scores(student, baseline)

@@ -58,3 +58,12 @@ def test_an_arm_has_its_own_colour():
     keys = [("alone", "", ()), ("distill", "", ()), ("joint", "", ()), ("unknown", "", ())]
     assert len({style(key)["color"] for key in keys}) == 4
     assert style(("distill", "", (("r", "0"),)))["linestyle"] == "--"
+
+
+def test_label_efficiency_of_a_classification_shows_balanced_accuracy(classified, runs):
+    (axis,) = label_efficiency(find_results(runs, "pneumonia", None)).axes
+    assert axis.get_ylabel() == "balanced accuracy"
+    lines = {line.get_label(): line.get_ydata() for line in axis.lines}
+    assert axis.lines[0].get_xdata() == pytest.approx([10, 40])
+    assert [container.get_label() for container in axis.containers] == ["alone", "distill"], lines
+    assert axis.containers[1].lines[0].get_ydata() == pytest.approx([0.5, 0.75])

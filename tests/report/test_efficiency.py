@@ -59,3 +59,13 @@ def test_one_budget_is_no_curve(add_run, runs):
     add_run("student_acdc/alone/0", "acdc", [0.5], train=["acdc/p0"])
     add_run("student_acdc/distill/0", "acdc", [0.5], train=["acdc/p0"])
     assert saved_rows(find_results(runs, "cardiac", ["acdc"])) == []
+
+
+def test_classification_counts_in_balanced_accuracy(classified, runs):
+    rows = saved_rows(find_results(runs, "pneumonia", None))
+    assert [(row["cases"], row["metric"], row["value"]) for row in rows] == [
+        ("all", "balanced accuracy", 0.75),
+        ("10", "balanced accuracy", 0.5),
+    ]
+    assert (rows[0]["baseline_needs"], rows[1]["baseline_needs"]) == (">40", "10")
+    assert printed(rows)[0][3] == "balanced accuracy"

@@ -70,3 +70,24 @@ def test_only_empty_truths_give_no_row(add_run, runs):
     add_run("student_acdc/alone/0", "acdc", [None])
     add_run("student_acdc/distill/0", "acdc", [None])
     assert rows_of(runs) == []
+
+
+def test_classification_compares_its_own_metrics(classified, runs):
+    found = interval_rows(find_results(runs, "pneumonia", None), samples=300)
+    by_metric = {row["metric"]: row for row in found if (row["baseline"], row["cases"]) == ("alone", "all")}
+    assert list(by_metric) == ["accuracy", "balanced_accuracy", "macro_f1", "auroc", "ece"]
+    assert (by_metric["accuracy"]["difference"], by_metric["auroc"]["difference"]) == (0.25, 0.25)
+    assert by_metric["accuracy"]["low"] <= 0.25 <= by_metric["accuracy"]["high"]
+    assert {(row["patients"], row["seeds"]) for row in found} == {(4, "0 1")}
+    header, lines = printed(found)["kermany"]
+    assert header == ["labelled patients", "student", "minus", "accuracy", "balanced accuracy", "macro F1", "AUROC", "ECE",
+                      "patients", "seeds"]  # fmt: skip
+    joint = next(line for line in lines if line[2] == "joint")
+    assert joint[3] == "+0.0000 [+0.0000, +0.0000]"
+
+
+def test_other_images_are_refused_with_both_runs(add_classified, runs):
+    add_classified("student_nih/alone/0", "nih", [(0, 0.1)])
+    add_classified("student_nih/distill/0", "nih", [(1, 0.1)])
+    with pytest.raises(ValueError, match=r"student_nih/distill against .*student_nih/alone: .*is of class 1 for the student"):
+        interval_rows(find_results(runs, "pneumonia", ["nih"]), samples=10)

@@ -64,3 +64,16 @@ def test_partial_results_give_a_partial_report_and_stale_files_go(study, add_run
     index = write_report(partial, "cardiac", out, targets=["sun"])
     assert names(out) == {"table.csv", "table.md", "learning_curves.png", "index.html"}
     assert "alone" in index.read_text() and "Student minus baseline" not in index.read_text()
+
+
+def test_report_of_a_classification(classified, runs, classifiers, no_network, tmp_path):
+    index = write_report(runs, "pneumonia", tmp_path / "report", samples=100)
+    pictures = {"confusion.png", "reliability.png", "grad_cam.png"}
+    assert names(index.parent) == FILES - {"panels.png"} | pictures
+    page = index.read_text()
+    assert page.count("data:image/png;base64,") == 7
+    assert "best by balanced accuracy" in page and "{metric}" not in page and "Dice" not in page
+    assert "0.7500 ± 0.0000" in page and "Grad-CAM" in page
+    again = write_report(runs, "pneumonia", tmp_path / "again", samples=100)
+    for path in index.parent.iterdir():
+        assert path.read_bytes() == (again.parent / path.name).read_bytes(), path.name

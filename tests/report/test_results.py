@@ -116,3 +116,21 @@ def test_budget_that_is_no_number_is_named(add_run, runs):
     add_run("student_acdc/alone_cases=few/0", "acdc", [0.5])
     with pytest.raises(ValueError, match=r"cases=few .*neither a number"):
         find_results(runs, "cardiac", ["acdc"])
+
+
+def test_two_tasks_in_one_report_are_refused(add_run, add_classified, runs):
+    add_run("student_acdc/alone/0", "acdc", [0.5])
+    add_classified("student_nih/alone/0", "nih", [(0, 0.1)])
+    with pytest.raises(
+        ValueError, match=r"student_acdc.*student_nih.* tasks segmentation and classification; a report is of one"
+    ):
+        find_results(runs, "g", ["acdc", "nih"])
+
+
+def test_a_classification_without_its_matrix_is_named(add_classified, runs):
+    path = add_classified("student_nih/alone/0", "nih", [(0, 0.1)]) / "test" / "nih" / "metrics.json"
+    metrics = json.loads(path.read_text())
+    del metrics["confusion"]
+    path.write_text(json.dumps(metrics))
+    with pytest.raises(ValueError, match=r"metrics\.json lacks the keys \['confusion'\]"):
+        find_results(runs, "g", ["nih"])

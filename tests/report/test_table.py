@@ -86,3 +86,29 @@ def test_seeds_in_different_units_are_refused(add_run, runs):
     add_run("student_a/alone/1", "a", [0.5], unit="px")
     with pytest.raises(ValueError, match=r"HD95 of alone on a is in \['mm', 'px'\]"):
         table_rows(find_results(runs, "g", ["a"]))
+
+
+def test_classification_shows_its_metrics(classified, runs):
+    rows = table_rows(find_results(runs, "pneumonia", None))
+    alone = row_of(rows, "kermany", "alone")
+    assert (alone["accuracy_mean"], alone["accuracy_sd"], alone["balanced_accuracy_mean"]) == (0.5, 0.0, 0.5)
+    assert (alone["auroc_mean"], alone["images"], alone["seeds"]) == (0.75, 8, 2)
+    assert not any("dice" in key or "hd95" in key for key in alone)
+    header, lines = printed(rows)["kermany"]
+    assert header[3:9] == ["accuracy", "balanced accuracy", "macro F1", "AUROC", "ECE", "images"]
+    distill = dict(zip(header, next(line for line in lines if line[0] == "distill"), strict=True))
+    assert (distill["accuracy"], distill["images"], distill["labelled patients"]) == ("0.7500 ± 0.0000", "8", "all (40)")
+
+
+def test_an_undefined_auroc_is_left_out_of_the_mean(add_classified, runs):
+    for seed, images in (("0", [(0, 0.1), (1, 0.9)]), ("1", [(0, 0.1), (0, 0.2)])):
+        add_classified(f"student_nih/alone/{seed}", "nih", images)
+        add_classified(f"student_nih/pooled/{seed}", "nih", images[1:])
+        add_classified(f"student_kermany/alone/{seed}", "kermany", images)
+    rows = table_rows(find_results(runs, "pneumonia", ["nih", "kermany"]))
+    alone = row_of(rows, "nih", "alone")
+    assert (alone["auroc_mean"], alone["auroc_sd"], alone["accuracy_mean"]) == (1.0, None, 1.0)
+    assert row_of(rows, "nih", "pooled")["auroc_mean"] is None
+    group = row_of(rows, "group mean", "alone")
+    assert (group["auroc_mean"], group["images"], group["accuracy_sd"]) == (1.0, 8, 0.0)
+    assert printed(rows)["nih"][1][1][6] == ""

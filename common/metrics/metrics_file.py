@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes what an evaluator measured as metrics.json, with what the network costs."""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Events
+from monai.engines import IterationEvents, SupervisedEvaluator
+
+from ..handlers import save_atomic
+from .gather import gather, is_main_rank
+
+logger = logging.getLogger(__name__)
+
+
+class MetricsFile:
+    """At COMPLETED, puts `{dataset, run} | compute() | {parameters, seconds_per_case}` in place atomically.
+
+    `compute` is called on every rank and gives at least `units` (rows with `case`) and `mean`. `seconds_per_case` counts
+    network and inferer, not reading nor metrics.
+    """
+
+    def __init__(
+        self, compute: Callable[[], dict[str, Any]], *, output: str | os.PathLike[str], run: str, dataset: str
+    ) -> None:
+        self.compute, self.output, self.run, self.dataset = compute, Path(output), run, dataset
+        self._seconds = 0.0
+
+    def attach(self, engine: SupervisedEvaluator) -> None:
+        engine.add_event_handler(Events.STARTED, self._reset)
+        engine.add_event_handler(Events.ITERATION_STARTED, self._start_clock)
+        engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._stop_clock)
+        engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _reset(self, engine: SupervisedEvaluator) -> None:
+        self._seconds = 0.0
+
+    def _start_clock(self, engine: SupervisedEvaluator) -> None:
+        self._started = time.perf_counter()
+
+    def _stop_clock(self, engine: SupervisedEvaluator) -> None:
+        if torch.device(engine.state.device).type == "cuda":
+            torch.cuda.synchronize(engine.state.device)  # the forward may only be queued
+        self._seconds += time.perf_counter() - self._started
+
+    def _write(self, engine: SupervisedEvaluator) -> None:
+        result = self.compute()
+        seconds = sum(gather(self._seconds))
+        if not is_main_rank():
+            return
+        result = {"dataset": self.dataset, "run": self.run} | result
+        result["parameters"] = sum(p.numel() for p in engine.network.parameters())
+        result["seconds_per_case"] = seconds / len({row["case"] for row in result["units"]})
+        save_atomic(json.dumps(result, indent=1, allow_nan=False) + "\n", self.output)
+        logger.info("%s on %s: %s", self.run, self.dataset, result["mean"])
