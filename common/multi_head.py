@@ -12,6 +12,8 @@ from .networks import MultiHead
 
 __all__ = ["PerDataset", "PerDatasetLoss"]
 
+TaskLoss = Callable[[Tensor, Tensor], Tensor]
+
 
 class PerDataset(nn.Module):
     """Every dataset's images through the shared encoder, each through its own decoder, in one forward call.
@@ -37,15 +39,17 @@ class PerDataset(nn.Module):
 class PerDatasetLoss(nn.Module):
     """Mean over the datasets of the task loss, so that each counts equally in the one update of a step.
 
+    `task` is one loss for all, or one a dataset (classes weighted by their shares in it).
     `terms` holds each dataset's loss, detached, for the log.
     """
 
-    def __init__(self, *, task: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def __init__(self, *, task: TaskLoss | Mapping[str, TaskLoss]) -> None:
         super().__init__()
         self.task = task
         self.terms: dict[str, Tensor] = {}
 
     def forward(self, pred: Mapping[str, Tensor], label: Mapping[str, Tensor]) -> Tensor:
-        losses = {name: self.task(output, label[name]) for name, output in pred.items()}
+        tasks = self.task if isinstance(self.task, Mapping) else dict.fromkeys(pred, self.task)
+        losses = {name: tasks[name](output, label[name]) for name, output in pred.items()}
         self.terms = {name: loss.detach() for name, loss in losses.items()}
         return torch.stack(list(losses.values())).mean()

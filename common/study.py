@@ -17,6 +17,7 @@ from typing import NamedTuple
 from .study_checks import ARMS, KEYS, check
 
 _JOINT_KEYS = ("r", "levels", "sources", "network")
+_STUDENT_KEYS = (*_JOINT_KEYS, "pairing", "k")
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ class _Planner:
     runs: str
     bundles: str
     settings: Mapping[str, str]
+    task: str
     jobs: dict[tuple[str, ...], Job] = field(default_factory=dict)
 
     def add(self, job: Job) -> Job:
@@ -220,7 +222,8 @@ class _Planner:
         return self.trained(cell, self.train(cell, bundle, base, keys=keys, flags=flags, needs=teachers))
 
     def distill(self, cell: _Cell, base: str, teacher: Job, *, keys: Sequence[str], wide: bool = False) -> Job:
-        flags = {"teacher": self.path(teacher)} | ({"wide": "True", "sources": _list(cell.sources)} if wide else {})
+        flags = {"teacher": self.path(teacher), **cell.flags("pairing", "k")}
+        flags |= {"wide": "True", "sources": _list(cell.sources)} if wide else {}
         bundle = f"student_{cell.target}"
         return self.trained(cell, self.train(cell, bundle, base, config="distill", keys=keys, flags=flags, needs=[teacher]))
 
@@ -241,14 +244,14 @@ class _Planner:
             case "equal_volume":
                 return [self.joint(cell, volume=volume)]
             case "distill":
-                return [self.distill(cell, "distill", self.joint(cell), keys=_JOINT_KEYS)]
+                return [self.distill(cell, "distill", self.joint(cell), keys=_STUDENT_KEYS)]
             case "distill_wide":
-                return [self.distill(cell, "distill_wide", self.joint(cell, wide=True), keys=_JOINT_KEYS, wide=True)]
+                return [self.distill(cell, "distill_wide", self.joint(cell, wide=True), keys=_STUDENT_KEYS, wide=True)]
             case "distill_target_only":
-                return [self.distill(cell, "distill_target_only", self.teacher(cell), keys=("network",))]
+                return [self.distill(cell, "distill_target_only", self.teacher(cell), keys=("network", "pairing", "k"))]
             case "distill_equal_volume":
                 base = f"distill_equal_volume={volume}"
-                return [self.distill(cell, base, self.joint(cell, volume=volume), keys=_JOINT_KEYS)]
+                return [self.distill(cell, base, self.joint(cell, volume=volume), keys=_STUDENT_KEYS)]
         raise ValueError(f"unknown arm {arm!r}; choose from {', '.join(ARMS)}")
 
 
@@ -270,6 +273,7 @@ def plan(
     vary: Mapping[str, Sequence[str]] | None = None,
     settings: Mapping[str, str] | None = None,
     bundles: str = "bundles",
+    task: str = "segmentation",
 ) -> Plan:
     """Every job that the arms need, each once, dependencies first.
 
@@ -280,11 +284,11 @@ def plan(
     """
     vary = {key: [str(value) for value in values] for key, values in (vary or {}).items()}
     settings = {key: str(value) for key, value in (settings or {}).items()}
-    check(group, datasets, targets, seeds, arms, target_cases, vary, settings)
+    check(group, datasets, targets, seeds, arms, target_cases, vary, settings, task)
     if "sources" in vary:  # in the group's order, so that a+b and b+a are one run
         subsets = ["+".join(d for d in datasets if d in value.split("+")) for value in vary["sources"]]
         vary["sources"] = list(dict.fromkeys(subsets))
-    planner = _Planner(group, datasets, data, runs, bundles, settings)
+    planner = _Planner(group, datasets, data, runs, bundles, settings, task)
     endpoints = []
     keys = [key for key in KEYS if key in vary]
     combinations = [dict(zip(keys, values, strict=True)) for values in itertools.product(*(vary[key] for key in keys))]

@@ -23,9 +23,13 @@ ARMS = {
     "distill_equal_volume": "the student of equal_volume",
 }
 NEED_SOURCES = frozenset(ARMS) - {"alone", "teacher", "multi_head", "distill_target_only"}
-NETWORKS = ("UNet", "TransResUNet", "TransResUNet-UNet")  # the last: teachers - student
+NETWORKS = {  # a-b: teachers - student
+    "segmentation": ("UNet", "TransResUNet", "TransResUNet-UNet"),
+    "classification": ("EfficientNet", "MedViT", "MedViT-EfficientNet"),
+}
 # What can be varied, in the order of the variant's suffixes; study.py says at each run which of them touch it.
-KEYS = ("r", "levels", "sources", "network")
+KEYS = ("r", "levels", "sources", "network", "pairing", "k")
+OTHER_TASK = {"segmentation": ("pairing", "k"), "classification": ("levels",)}
 # Keys that the study itself sets; `--set` may not touch them, or two runs would share a folder.
 RESERVED = (
     *(
@@ -53,10 +57,11 @@ def check(
     target_cases: Sequence[int | str],
     vary: Mapping[str, Sequence[str]],
     settings: Mapping[str, str],
+    task: str,
 ) -> None:
     """Raise ValueError for the first thing asked that cannot be planned."""
     _check_lists(datasets, targets, seeds, arms, target_cases, settings)
-    _check_vary(datasets, targets, vary)
+    _check_vary(datasets, targets, vary, task)
     _check_sources(group, datasets, arms)
 
 
@@ -98,13 +103,16 @@ def _check_lists(
             raise ValueError(f"--set must not set {key!r}: {hint}")
 
 
-def _check_vary(datasets: Sequence[str], targets: Sequence[str], vary: Mapping[str, Sequence[str]]) -> None:
-    _choose("key to vary", list(vary) or [KEYS[0]], KEYS)
+def _check_vary(datasets: Sequence[str], targets: Sequence[str], vary: Mapping[str, Sequence[str]], task: str) -> None:
+    keys = [key for key in KEYS if key not in OTHER_TASK[task]]
+    _choose("key to vary", list(vary) or keys[:1], keys)
     for key, values in vary.items():
         if not values or len(set(values)) < len(values):
             raise ValueError(f"vary {key}: give one or more different values, not {', '.join(values) or 'none'}")
     _choose("value of r", vary.get("r", ["1"]), ("0", "1"))
-    _choose("value of network", vary.get("network", NETWORKS), NETWORKS)
+    _choose("value of network", vary.get("network", NETWORKS[task]), NETWORKS[task])
+    _choose("value of pairing", vary.get("pairing", ["late"]), ("early", "late"))
+    _choose("value of k", vary.get("k", ["1"]), ("1", "2", "3"))
     for value in vary.get("levels", ()):
         if not re.fullmatch(r"\w+(\+\w+)*", value):
             raise ValueError(f"bad levels {value!r}; join the names of the levels by +, such as down_3+down_4")

@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]  # also when imported from elsewhere
 from study_engine import execute, preview  # noqa: E402
 
+from common.data.facts import load_group  # noqa: E402
 from common.study import Job, Plan, plan  # noqa: E402
 
 
@@ -52,13 +53,14 @@ def study(
 
     Args:
         unexpected: refused.
-        group: cardiac, mri, ct or one of your own; its members are read from bundles/<group>.yaml.
+        group: cardiac, mri, ct, cxr, dementia, pneumonia or one of your own; its members are read from bundles/<group>.yaml.
         targets: the datasets that get a student.
         arms: what is compared; a wrong name prints the choices.
         data: the folder of the datasets.
         runs: where the runs go, and the report.
         seeds: whole numbers; the seed is also the fold.
-        vary: r=0,1 or levels=a,b+c or sources=a,a+b or network=UNet,TransResUNet; or several of them.
+        vary: r=0,1 or levels=a,b+c or sources=a,a+b or network=UNet,TransResUNet or (classification) pairing=late,early or
+            k=1,2,3; or several of them.
         target_cases: numbers of labelled target patients, or all.
         set: key=value,... for every training command, such as max_epochs=3.
         cores: how many cores to use, `threads` a job; default: all.
@@ -75,9 +77,10 @@ def study(
     runs_dir, data_dir = Path(str(runs)).resolve(), Path(str(data)).resolve()
     group_path = Path(group_file).resolve() if group_file else ROOT / "bundles" / f"{group}.yaml"
     settings = {key: _one(key, values) for key, values in parse_pairs(set, "--set").items()}
+    members = read_group(group_path, group)
     planned = plan(
         group=group,
-        datasets=read_group(group_path, group),
+        datasets=members,
         targets=split(targets),
         seeds=[_number(seed) for seed in split(seeds)],  # type: ignore[misc]  # plan names what is not a number
         arms=split(arms),
@@ -86,6 +89,7 @@ def study(
         settings=settings,
         data=str(data_dir),
         runs=str(runs_dir),
+        task=load_group(group_path)["task"],
         bundles=os.path.relpath(group_path.parent, ROOT) if group_path.is_relative_to(ROOT) else str(group_path.parent),
     )
     check_files(planned.jobs, data_dir)

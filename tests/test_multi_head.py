@@ -86,3 +86,12 @@ def test_classifiers_of_different_classes_share_an_encoder() -> None:
     torch.testing.assert_close(value, (task(found["a"], labels["a"]) + task(found["b"], labels["b"])) / 2)
     value.backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_a_loss_a_dataset() -> None:
+    pred = {"a": torch.randn(3, 2, dtype=torch.float64), "b": torch.randn(3, 2, dtype=torch.float64)}
+    label = {"a": torch.tensor([0, 1, 1]), "b": torch.tensor([1, 0, 0])}
+    first, second = torch.nn.CrossEntropyLoss(), torch.nn.CrossEntropyLoss(weight=torch.tensor([0.3, 0.7], dtype=torch.float64))
+    loss = PerDatasetLoss(task={"b": second, "a": first})
+    expected = (first(pred["a"], label["a"]) + second(pred["b"], label["b"])) / 2
+    torch.testing.assert_close(loss(pred, label), expected)

@@ -359,6 +359,37 @@ def test_one_dataset_is_enough_for_arms_without_sources(arm):
     assert planned.endpoints
 
 
+PNEUMONIA = {"group": "pneumonia", "datasets": ["kermany", "nih"], "task": "classification"}
+
+
+def test_blocks_that_teach_are_varied_for_students_only():
+    planned = make(PNEUMONIA, arms=["alone", "joint", "distill"], targets=("nih",), vary={"pairing": ["late"], "k": ["1", "3"]})
+    runs = trained(planned)
+    assert {run for run in runs if run.startswith("student_nih/")} == {
+        "student_nih/alone/0",
+        "student_nih/distill_pairing=late_k=1/0",
+        "student_nih/distill_pairing=late_k=3/0",
+    }
+    assert sum(run.startswith("joint_teacher_pneumonia/") for run in runs) == 1
+    flags = own_flags(runs["student_nih/distill_pairing=late_k=3/0"])
+    assert flags["pairing"] == "late" and flags["k"] == "3"
+
+
+@pytest.mark.parametrize(
+    ("group", "vary", "message"),
+    [
+        (CARDIAC, {"k": ["1"]}, "unknown key to vary 'k'; choose from r, levels, sources, network"),
+        (PNEUMONIA, {"levels": ["head"]}, "unknown key to vary 'levels'; choose from r, sources, network, pairing, k"),
+        (PNEUMONIA, {"k": ["4"]}, "unknown value of k '4'; choose from 1, 2, 3"),
+        (PNEUMONIA, {"pairing": ["middle"]}, "unknown value of pairing 'middle'; choose from early, late"),
+        (PNEUMONIA, {"network": ["UNet"]}, "unknown value of network 'UNet'; choose from EfficientNet, MedViT"),
+    ],
+)
+def test_what_can_be_varied_depends_on_the_task(group, vary, message):
+    with pytest.raises(ValueError, match=message):
+        make(group, arms=["distill"], targets=group["datasets"][:1], vary=vary)
+
+
 def test_all_arms_all_seeds_is_the_expected_amount():
     """The whole study on cardiac, counted by hand: per target and seed 16 runs."""
     planned = make(arms=list(ARMS), targets=["acdc", "sunnybrook"], seeds=range(5))
