@@ -15,8 +15,19 @@ __all__ = ["LOGGING", "metadata", "readme"]
 
 def metadata(bundle: str, summary: str, facts: Facts, *, packages: Sequence[str]) -> dict[str, Any]:
     """metadata.json of a bundle; `packages` are those its configurations import beside monai, torch and numpy."""
-    channels = {"0": "background"} | {str(i): name for i, name in enumerate(facts.classes, start=1)}
-    tensor = {"type": "image", "modality": "n/a", "spatial_shape": ["16*n", "16*n"], "dtype": "float32", "is_patch_data": False}
+    names = list(facts.classes) if facts.classification else ["background", *facts.classes]
+    channels = {str(index): name for index, name in enumerate(names)}
+    least = 32 if facts.classification else 16  # pixels that a network's deepest level stands for
+    tensor = {
+        "type": "image",
+        "modality": "n/a",
+        "spatial_shape": [f"{least}*n"] * 2,
+        "dtype": "float32",
+        "is_patch_data": False,
+    }
+    output = tensor | {"format": "segmentation"}
+    if facts.classification:
+        output |= {"type": "probabilities", "format": "labels", "spatial_shape": [1]}
     return {
         "schema": "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json",
         "version": "0.1.0",
@@ -27,12 +38,12 @@ def metadata(bundle: str, summary: str, facts: Facts, *, packages: Sequence[str]
         "required_packages_version": {p: version(p) for p in packages},
         "supported_apps": {},
         "name": bundle,
-        "task": "segmentation",
+        "task": facts.task,
         "description": summary,
         "authors": "Medistill",
         "copyright": "Medistill contributors, Apache-2.0",
         "data_source": facts.name,
-        "data_type": "nifti",
+        "data_type": "nifti" if facts.dims == 3 or not facts.classification else "png or jpeg",
         "image_classes": "one channel, intensities in [0, 1]",
         "label_classes": ", ".join(f"{i}: {name}" for i, name in channels.items()),
         "pred_classes": ", ".join(f"{i}: {name}" for i, name in channels.items()),
@@ -40,8 +51,7 @@ def metadata(bundle: str, summary: str, facts: Facts, *, packages: Sequence[str]
         "network_data_format": {
             "inputs": {"image": tensor | {"format": "magnitude", "num_channels": 1, "value_range": [0, 1]}
                        | {"channel_def": {"0": "image"}}},
-            "outputs": {"pred": tensor | {"format": "segmentation", "num_channels": facts.out_channels}
-                        | {"value_range": [0, 1], "channel_def": channels}},
+            "outputs": {"pred": output | {"num_channels": facts.out_channels, "value_range": [0, 1], "channel_def": channels}},
         },
     }  # fmt: skip
 

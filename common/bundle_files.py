@@ -96,33 +96,50 @@ class _Writer:
         save_atomic(LOGGING, root / "configs" / "logging.conf")
         save_atomic(readme(bundle, summary, root), root / "docs" / "README.md")
 
-    def dataset_bundles(self, dataset: str) -> None:
-        """teacher_<dataset> and student_<dataset>."""
-        others = [name for name in self.facts if name != dataset]
-        teacher, student = f"teacher_{dataset}", f"student_{dataset}"
-        facts = self.facts[dataset]
-        networks = {role: self.task.networks(role, facts) for role in ("teacher", "student")}
-        training = self.task.training("teacher", dataset)
-        weights = {"class_weights": False} if facts.classification else {}
-        what = f"the target teacher, trained on {dataset} alone."
-        self.train(teacher, "train", "train", what, {"dataset": dataset} | training | weights | networks["teacher"])
-        what = f"a source teacher, trained on {dataset} and a target with an adversarial domain discriminator."
-        ends = {"dataset": dataset, "target": others[0]}
-        self.train(teacher, "adapt", "adapt", what, ends | training | networks["teacher"])
-        classes = ", ".join(facts.classes)
-        summary = f"Teacher for {dataset} (group {self.group}): {classes}."
-        self.shared(teacher, dataset, f"runs/{teacher}/alone/0", None, summary)
+    def others(self, dataset: str) -> list[str]:
+        return [name for name in self.facts if name != dataset]
 
-        training = self.task.training("student", dataset)
-        weights = {"class_weights": True} if facts.classification else {}
-        what = f"the student's network trained on {dataset} alone, the baseline."
-        self.train(student, "train", "train", what, {"dataset": dataset} | training | weights | networks["student"])
-        ends = {"dataset": dataset, "sources": others, "teacher": f"runs/joint_teacher_{self.group}/for_{dataset}/0"}
+    def summary(self, role: str, dataset: str) -> str:
+        return f"{role} for {dataset} (group {self.group}): {', '.join(self.facts[dataset].classes)}."
+
+    def teacher_bundle(self, teacher: str, dataset: str, networks: Mapping[str, Any]) -> None:
+        """teacher_<dataset>; one of a group of one dataset has no target to adapt to."""
+        training = self.task.training("teacher", dataset)
+        weights = {"class_weights": False} if self.facts[dataset].classification else {}
+        what = f"the target teacher, trained on {dataset} alone."
+        self.train(teacher, "train", "train", what, {"dataset": dataset} | training | weights | networks)
+        if others := self.others(dataset):
+            what = f"a source teacher, trained on {dataset} and a target with an adversarial domain discriminator."
+            ends = {"dataset": dataset, "target": others[0]}
+            self.train(teacher, "adapt", "adapt", what, ends | training | networks)
+        self.shared(teacher, dataset, f"runs/{teacher}/alone/0", None, self.summary("Teacher", dataset))
+
+    def student_bundle(self, dataset: str, teacher: str, kind: str) -> None:
+        """student_<dataset>; `teacher` is the run of a `kind` teacher that it is distilled from unless told otherwise."""
+        student, facts = f"student_{dataset}", self.facts[dataset]
+        networks, training = self.task.networks("student", facts), self.task.training("student", dataset)
         terms = self.task.distillation(dataset)
-        what = "the student distilled from a joint teacher."
-        self.train(student, "distill", "distill", what, ends | training | terms | networks["student"])
-        summary = f"Student for {dataset} (group {self.group}): {classes}."
-        self.shared(student, dataset, f"runs/{student}/distill/0", self.task.stock(facts), summary)
+        weights = {"class_weights": terms["class_weights"]} if facts.classification else {}
+        what = f"the student's network trained on {dataset} alone, the baseline."
+        self.train(student, "train", "train", what, {"dataset": dataset} | training | weights | networks)
+        ends = {"dataset": dataset, "sources": self.others(dataset), "teacher": teacher}
+        what = f"the student distilled from a {kind} teacher."
+        self.train(student, "distill", "distill", what, ends | training | terms | networks)
+        stock = self.task.stock(facts)
+        self.shared(student, dataset, f"runs/{student}/distill/0", stock, self.summary("Student", dataset))
+
+    def dataset_bundles(self, dataset: str) -> None:
+        """teacher_<dataset> and student_<dataset> of a dataset among others."""
+        self.teacher_bundle(f"teacher_{dataset}", dataset, self.task.networks("teacher", self.facts[dataset]))
+        self.student_bundle(dataset, f"runs/joint_teacher_{self.group}/for_{dataset}/0", "joint")
+
+    def lone_bundles(self, dataset: str, teachers: Mapping[str, Sequence[str]]) -> None:
+        """teacher_<dataset>_<name> for every named teacher, and student_<dataset>, of the group's only dataset."""
+        assert isinstance(self.task, Classification)
+        for name, branches in teachers.items():
+            network = self.task.hybrid(name, branches, self.facts[dataset])
+            self.teacher_bundle(f"teacher_{dataset}_{name}", dataset, network)
+        self.student_bundle(dataset, f"runs/teacher_{dataset}_{next(iter(teachers))}/alone/0", "target")
 
     def group_bundles(self) -> None:
         """joint_teacher_<group> and multi_head_<group>."""
@@ -148,14 +165,19 @@ class _Writer:
 def write_group(group_file: str | Path) -> list[Path]:
     """Write every bundle of a group beside its group file; returns the bundles' folders.
 
-    Reads the group file's keys `task`, `datasets`, `preset` (a name of `PRESETS`) and, for classification, `settings`.
+    Reads the group file's keys `task`, `datasets`, `preset` (a name of `PRESETS`) and, for classification, `settings`. A
+    classification group of one dataset names `teachers`, each the networks that it puts side by side:
+    `{hybrid: [VGG19, ViT]}`.
 
     Raises:
-        ValueError: fewer than two datasets, an unknown preset or setting.
+        ValueError: fewer than two datasets and no teachers, an unknown preset or setting.
     """
     path = Path(group_file)
     group = load_group(path)
-    if len(group["datasets"]) < 2:
+    teachers = group.get("teachers") or {}
+    if teachers and (len(group["datasets"]) > 1 or group["task"] != "classification"):
+        raise ValueError(f"{path}: `teachers` are for a classification group of one dataset; leave them out.")
+    if len(group["datasets"]) < 2 and not teachers:
         raise ValueError(f"{path}: a group needs a target and at least one source; it has {', '.join(group['datasets'])}.")
     if group.get("preset") not in PRESETS:
         raise ValueError(f"{path}: preset {group.get('preset')!r} is unknown; choose {' or '.join(PRESETS)}.")
@@ -163,6 +185,10 @@ def write_group(group_file: str | Path) -> list[Path]:
     segmentation = group["task"] == "segmentation"
     task = Segmentation(preset) if segmentation else Classification(preset, group.get("settings") or {})
     writer = _Writer(path, task, {name: load_facts(path, name) for name in group["datasets"]})
+    if teachers:
+        dataset = next(iter(writer.facts))
+        writer.lone_bundles(dataset, teachers)
+        return [path.parent / n for n in [*(f"teacher_{dataset}_{name}" for name in teachers), f"student_{dataset}"]]
     for dataset in writer.facts:
         writer.dataset_bundles(dataset)
     writer.group_bundles()

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .data.facts import Facts
@@ -84,13 +84,24 @@ class Classification:
             return network | {"variant": own["medvit"], "attention_dropout": own["attention_dropout"]}
         return network | {"variant": self.preset["variants"][name]}
 
+    def hybrid(self, name: str, branches: Sequence[str], facts: Facts) -> dict[str, Any]:
+        """The facts of a teacher of several networks side by side, each with as many outputs as there are classes."""
+        sizes = {"VGG19": {}, "ViT": {"image_size": "@image_size"}}
+        if unknown := [branch for branch in branches if branch not in sizes]:
+            raise ValueError(f"teachers: {name} is made of {', '.join(unknown)}; choose of {', '.join(sizes)}.")
+        outputs = {"out_channels": facts.out_channels}
+        parts = [{"_target_": f"common.networks.{branch}"} | outputs | sizes[branch] for branch in branches]
+        network = {"_target_": "common.networks.Hybrid", "branches": parts} | outputs
+        return {"architecture": name, "networks": {name: network}}
+
     def joint(self, dataset: str) -> dict[str, Any]:
         own = self.of(dataset)
         return {key: own[key] for key in ("joint_ch", "fa_blocks", "dropout", "attention_dropout")}
 
     def distillation(self, dataset: str) -> dict[str, Any]:
         own = self.of(dataset)
-        return {key: own[key] for key in ("ceiling", "gamma", "delta", "kappa")}
+        keys = ("class_weights", "alpha", "temperature", "warmup", "ramp", "ceiling", "gamma", "delta", "kappa", "geometric")
+        return {key: own[key] for key in keys}
 
     def stock(self, facts: Facts) -> dict[str, Any] | None:
         own = self.of(facts.name)

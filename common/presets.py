@@ -18,7 +18,7 @@ def _training(image: int, batch: int, steps: int, epochs: int, rate: float, sche
 
 
 # Of a group's classification networks the group file names the architectures, and may set any of these a dataset, as
-# tables 9 and 12 of multi-dataset cross-domain distillation do.
+# tables 9 and 12 of multi-dataset cross-domain distillation do, and section 3 of cross-architecture distillation (figshare).
 CLASSIFIER = {
     "teacher": "EfficientNet",
     "student": "EfficientNet",
@@ -33,10 +33,16 @@ CLASSIFIER = {
     "fa_blocks": 3,
     "joint_learning_rate": None,
     "joint_weight_decay": 0.01,
+    "class_weights": True,  # of students
+    "alpha": 0.5,
+    "temperature": 2.0,
+    "warmup": 5,
+    "ramp": 10,
     "ceiling": 1.0,
     "gamma": 0.3,
     "delta": 0.1,
     "kappa": 0.4,
+    "geometric": 0.0,
     "upright": False,
 }
 
@@ -71,7 +77,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "classification": {
             "training": _training(64, 8, 30, 10, 0.002, DECAY),
-            "variants": {"EfficientNet": "efficientnet_lite0"},
+            "variants": {"EfficientNet": "test_efficientnet"},  # the smallest that timm has,
         },
     },
 }

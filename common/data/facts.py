@@ -145,10 +145,10 @@ def load_group(group_file: str | Path) -> dict[str, Any]:
         raise ValueError(f"group file {path} is not YAML ({reason}); correct it or write it again.") from error
     if not isinstance(group, dict) or not {"group", "task", "datasets"} <= group.keys():
         raise ValueError(f"group file {path} needs the keys group, task and datasets.")
-    if group["task"] not in TASKS:
-        raise ValueError(f"group file {path}: task {group['task']!r} is unknown; choose {' or '.join(TASKS)}.")
     if not isinstance(group["datasets"], dict) or not all(isinstance(e, dict | None) for e in group["datasets"].values()):
         raise ValueError(f"group file {path}: `datasets` must map each dataset's name to its facts.")
+    if group["task"] not in TASKS:
+        raise ValueError(f"group file {path}: task {group['task']!r} is unknown; choose {' or '.join(TASKS)}.")
     return group
 
 

@@ -10,10 +10,24 @@ from .source import Source
 
 __all__ = ["data_licence", "description", "full_metadata", "readme"]
 
-INTENDED = (
-    "Research, and drafts of annotations that a trained person corrects. Not a medical device; not for diagnosis or treatment."
-)
-PACKAGES = ("pytorch-ignite", "nibabel")  # what the configurations import beside monai, torch and numpy
+INTENDED = "Research, and drafts that a trained person checks. Not a medical device; not for diagnosis or treatment."
+# What the configurations import beside monai, torch and numpy.
+PACKAGES = {"segmentation": ("pytorch-ignite", "nibabel"), "classification": ("pytorch-ignite", "nibabel", "pillow", "timm")}
+TEXTS = {
+    "segmentation": {
+        "fine_tuning": "`configs/train.json` fine-tunes it on volumes of your own; label volumes hold the class indices listed"
+        " under Output.",
+        "input": "One channel: a volume, run slice by slice.",
+        "infer": "Segment the volumes of `data/imagesTs`; label volumes are written to `eval`:",
+        "train": "Fine-tune on `data/imagesTr` and `data/labelsTr`",
+    },
+    "classification": {
+        "fine_tuning": "`configs/train.json` fine-tunes it on images of your own, a folder a class.",
+        "input": "One channel: an image, or a volume whose slices are classified and averaged.",
+        "infer": "Classify the images of `data/imagesTs`; the classes' probabilities are written to `eval/probabilities.csv`:",
+        "train": "Fine-tune on the images of `data/imagesTr/<class>`",
+    },
+}
 
 
 def description(source: Source) -> str:
@@ -26,7 +40,7 @@ def description(source: Source) -> str:
 
 def full_metadata(source: Source, name: str, *, version: str, changelog: str, authors: str) -> dict[str, Any]:
     """configs/metadata.json by the zoo's schema, with the figures of the run's own test patients."""
-    out = metadata(name, description(source), source.facts, packages=PACKAGES)
+    out = metadata(name, description(source), source.facts, packages=PACKAGES[source.task])
     about = next(iter(source.datasets.values()))
     mean = {key: round(value, 4) for key, value in source.metrics["mean"].items() if isinstance(value, float)}
     out |= {"version": version, "changelog": {version: changelog}, "authors": authors, "intended_use": INTENDED}
@@ -52,7 +66,7 @@ def data_licence(source: Source) -> str:
 def readme(source: Source, name: str, meta: dict[str, Any]) -> str:
     """docs/README.md with the sections of the model zoo's template."""
     channels = meta["network_data_format"]["outputs"]["pred"]["channel_def"]
-    carried = source.network.stock is None
+    carried, texts = source.network.stock is None, TEXTS[source.task]
     size = source.image_size
     train = "python -m monai.bundle run --config_file configs/train.json"
     lines = [
@@ -65,8 +79,8 @@ def readme(source: Source, name: str, meta: dict[str, Any]) -> str:
         "## Training configuration", "",
         f"Trained on slices of {size}x{size} pixels: {source.config['max_epochs']} epochs of {source.config['epoch_length']}"
         f" steps, batch size {source.config['batch_size']}, learning rate {source.config['learning_rate']}."
-        " `configs/train.json` fine-tunes it on volumes of your own; label volumes hold the class indices listed under Output.", "",
-        "### Input", "", "One channel: " + ("a volume, run slice by slice." if source.task == "segmentation" else "an image."), "",
+        f" {texts['fine_tuning']}", "",
+        "### Input", "", texts["input"], "",
         "### Output", "", ", ".join(f"{index}: {label}" for index, label in channels.items()), "",
         "## Performance", "", _performance(source), "",
         "The figures hold for data like the test data. Expect less on other scanners, protocols and populations: measure on"
@@ -78,9 +92,8 @@ def readme(source: Source, name: str, meta: dict[str, Any]) -> str:
         "## MONAI Bundle Commands", "",
         *(["This bundle carries code in `scripts/`. Run the commands from its folder; `monai.bundle.load`, `ckpt_export` and"
            " federated clients need the folder on the path: `export PYTHONPATH=$PWD`.", ""] if carried else []),
-        "Segment the volumes of `data/imagesTs`:" if source.task == "segmentation" else "Classify the images of `data/imagesTs`:",
-        "", "```", "python -m monai.bundle run --config_file configs/inference.json", "```", "",
-        "Fine-tune on `data/imagesTr` and `data/labelsTr` (a fifth of the cases, from five on, validates):", "",
+        texts["infer"], "", "```", "python -m monai.bundle run --config_file configs/inference.json", "```", "",
+        f"{texts['train']} (a fifth of the cases, from five on, validates):", "",
         "```", train, "```", "",
         "Evaluate on the validation cases:", "",
         "```", "python -m monai.bundle run --config_file \"['configs/train.json','configs/evaluate.json']\"", "```", "",
@@ -110,8 +123,8 @@ def _performance(source: Source) -> str:
     names = {"hd95": f"HD95 ({source.metrics.get('hd95_unit', 'px')})", "iou": "IoU", "auroc": "AUROC", "ece": "ECE"}
     mean = {key: value for key, value in source.metrics["mean"].items() if value is not None}
     rows = [
-        f"Mean over the {source.test_cases} test patients of {source.metrics['dataset']} (fold {source.config['seed']}), none of"
-        " whom any network of this model's making has seen.", "",
+        f"On the {source.test_cases} test patients of {source.metrics['dataset']} (fold {source.config['seed']}), none of whom any"
+        " network of this model's making has seen.", "",
         "| metric | mean |", "|---|---|",
         *(f"| {names.get(key, key.replace('_', ' ').capitalize())} | {value:.3f} |" for key, value in mean.items()),
     ]  # fmt: skip

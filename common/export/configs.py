@@ -25,13 +25,15 @@ def configs(source: Source) -> dict[str, dict[str, Any]]:
     is what was evaluated; `train` is fine-tuning on {image, label} volumes, as clients replace the list of cases and the
     teacher stays at home.
     """
-    definition = network_def(source.network)
-    head = {"bundle_root": ".", "network_def": definition, **deployed(source.facts, source.image_size)}
-    train = head | {"out_channels": source.facts.out_channels} | _recipe(f"export/train_{source.task}")
+    head = {"bundle_root": ".", "network_def": network_def(source.network), **deployed(source.facts, source.image_size)}
+    inference = _inference(source.task)
+    shared = {key: inference[key] for key in ("slice_mean", "inferer", "preprocessing") if key in inference}
+    own = {"upright": source.config["upright"]} if source.facts.classification else {"out_channels": source.facts.out_channels}
+    train = head | own | shared | _recipe(f"export/train_{source.task}")
     if source.network.stock is None:
         # `initialize` runs before a bundle's own code can be imported, and would fix that it cannot
         del train["initialize"]
-    return {"inference": head | _inference(source.task), "train": train, "evaluate": _recipe("export/evaluate")}
+    return {"inference": head | inference, "train": train, "evaluate": _recipe("export/evaluate")}
 
 
 def _recipe(name: str) -> dict[str, Any]:
@@ -43,7 +45,8 @@ def _inference(task: str) -> dict[str, Any]:
     recipe["imports"] = [line for line in recipe["imports"] if OURS not in line]
     recipe["output_dir"] = "$@bundle_root + '/eval'"
     recipe["dataset_dir"] = "$@bundle_root + '/data/imagesTs'"
-    recipe["dataset"]["data"] = "$[{'image': path} for path in sorted(glob.glob(@dataset_dir + '/*.nii.gz'))]"
+    pattern = "*.nii.gz" if task == "segmentation" else "*"
+    recipe["dataset"]["data"] = f"$[{{'image': path}} for path in sorted(glob.glob(@dataset_dir + '/{pattern}'))]"
     loader = next(h for h in recipe["handlers"] if h["_target_"].endswith("CheckpointLoader"))
     loader["load_path"] = "$@bundle_root + '/models/model.pt'"
     recipe["run"] = recipe.pop("inferring")
