@@ -193,7 +193,8 @@ class _Planner:
         base, flags = _volume("alone", volume)
         if init:
             base, flags = f"{base}_init={init}", {**flags, "init_seed": str(100 + init)}
-        return self.trained(cell, self.train(cell, f"teacher_{cell.target}", base, flags=flags))
+        bundle = "_".join(["teacher", cell.target, *([cell.vary["teacher"]] if "teacher" in cell.vary else [])])
+        return self.trained(cell, self.train(cell, bundle, base, flags=flags))
 
     def source_teachers(self, cell: _Cell, *, volume: int = 0) -> list[Job]:
         """The adapted source teachers; a label budget holds at r = 0 too, so that r alone differs."""
@@ -222,7 +223,7 @@ class _Planner:
         return self.trained(cell, self.train(cell, bundle, base, keys=keys, flags=flags, needs=teachers))
 
     def distill(self, cell: _Cell, base: str, teacher: Job, *, keys: Sequence[str], wide: bool = False) -> Job:
-        flags = {"teacher": self.path(teacher), **cell.flags("pairing", "k")}
+        flags = {"teacher": self.path(teacher), **cell.flags("pairing", "k", "geometric")}
         flags |= {"wide": "True", "sources": _list(cell.sources)} if wide else {}
         bundle = f"student_{cell.target}"
         return self.trained(cell, self.train(cell, bundle, base, config="distill", keys=keys, flags=flags, needs=[teacher]))
@@ -248,7 +249,8 @@ class _Planner:
             case "distill_wide":
                 return [self.distill(cell, "distill_wide", self.joint(cell, wide=True), keys=_STUDENT_KEYS, wide=True)]
             case "distill_target_only":
-                return [self.distill(cell, "distill_target_only", self.teacher(cell), keys=("network", "pairing", "k"))]
+                keys = ("network", "pairing", "k", "teacher", "geometric")
+                return [self.distill(cell, "distill_target_only", self.teacher(cell), keys=keys)]
             case "distill_equal_volume":
                 base = f"distill_equal_volume={volume}"
                 return [self.distill(cell, base, self.joint(cell, volume=volume), keys=_STUDENT_KEYS)]
@@ -258,6 +260,19 @@ class _Planner:
 def _volume(base: str, volume: int) -> tuple[str, dict[str, str]]:
     """Variant and flags of a run whose data are cut to target size / `volume` (the number of teachers); 0: not cut."""
     return (f"{base}_equal_volume={volume}", {"equal_volume": str(volume)}) if volume else (base, {})
+
+
+def _combinations(vary: Mapping[str, Sequence[str]], teachers: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
+    """Every combination of the varied values, once; `geometric` is 0 with a teacher whose first network is no VGG19.
+
+    The term compares that network's last convolution, which other teachers do not have.
+    """
+    keys = [key for key in KEYS if key in vary]
+    chosen = [dict(zip(keys, values, strict=True)) for values in itertools.product(*(vary[key] for key in keys))]
+    for one in chosen:
+        if "teacher" in one and teachers[one["teacher"]][0] != "VGG19":
+            one["geometric"] = "0"
+    return [one for place, one in enumerate(chosen) if one not in chosen[:place]]
 
 
 def plan(
@@ -274,27 +289,28 @@ def plan(
     settings: Mapping[str, str] | None = None,
     bundles: str = "bundles",
     task: str = "segmentation",
+    teachers: Mapping[str, Sequence[str]] | None = None,
 ) -> Plan:
     """Every job that the arms need, each once, dependencies first.
 
     `datasets` are the group's members; a target's sources are the other members, or those that `vary["sources"]`
     names. `target_cases`: labelled target patients, or "all". `settings`: flags added to every training command, but
-    not to the variant: runs with other settings belong in another folder.
+    not to the variant: runs with other settings belong in another folder. `teachers`: the networks of each named teacher,
+    of a group of one dataset; `vary["teacher"]` is all of them unless it names some.
     Raises ValueError naming the first bad value and the choices.
     """
     vary = {key: [str(value) for value in values] for key, values in (vary or {}).items()}
     settings = {key: str(value) for key, value in (settings or {}).items()}
-    check(group, datasets, targets, seeds, arms, target_cases, vary, settings, task)
+    teachers = teachers or {}
+    vary = ({"teacher": list(teachers)} if teachers else {}) | vary
+    check(group, datasets, targets, seeds, arms, target_cases, vary, settings, task, list(teachers))
     if "sources" in vary:  # in the group's order, so that a+b and b+a are one run
         subsets = ["+".join(d for d in datasets if d in value.split("+")) for value in vary["sources"]]
         vary["sources"] = list(dict.fromkeys(subsets))
     planner = _Planner(group, datasets, data, runs, bundles, settings, task)
     endpoints = []
-    keys = [key for key in KEYS if key in vary]
-    combinations = [dict(zip(keys, values, strict=True)) for values in itertools.product(*(vary[key] for key in keys))]
-    for cases, chosen, seed, target, arm in itertools.product(
-        dict.fromkeys(target_cases), combinations, dict.fromkeys(seeds), dict.fromkeys(targets), dict.fromkeys(arms)
-    ):
+    cells = (dict.fromkeys(target_cases), _combinations(vary, teachers), dict.fromkeys(seeds), dict.fromkeys(targets))
+    for cases, chosen, seed, target, arm in itertools.product(*cells, dict.fromkeys(arms)):
         members = chosen["sources"].split("+") if "sources" in chosen else datasets
         sources = tuple(name for name in datasets if name in members and name != target)
         cell = _Cell(target, sources, seed, None if cases == "all" else int(cases), chosen)

@@ -28,8 +28,9 @@ NETWORKS = {  # a-b: teachers - student
     "classification": ("EfficientNet", "MedViT", "MedViT-EfficientNet"),
 }
 # What can be varied, in the order of the variant's suffixes; study.py says at each run which of them touch it.
-KEYS = ("r", "levels", "sources", "network", "pairing", "k")
-OTHER_TASK = {"segmentation": ("pairing", "k"), "classification": ("levels",)}
+KEYS = ("r", "levels", "sources", "network", "pairing", "k", "teacher", "geometric")
+NAMED = ("teacher", "geometric")  # those of a group of one dataset with named teachers, which has no others
+OTHER_TASK = {"segmentation": ("pairing", "k", *NAMED), "classification": ("levels", *NAMED)}
 # Keys that the study itself sets; `--set` may not touch them, or two runs would share a folder.
 RESERVED = (
     *(
@@ -44,7 +45,7 @@ RESERVED = (
         "target_cases",
         "source_cases",
     ),
-    *("teacher", "teachers", "wide", "equal_volume", *KEYS),
+    *("teachers", "wide", "equal_volume", *KEYS),
 )
 
 
@@ -58,10 +59,11 @@ def check(
     vary: Mapping[str, Sequence[str]],
     settings: Mapping[str, str],
     task: str,
+    teachers: Sequence[str],
 ) -> None:
     """Raise ValueError for the first thing asked that cannot be planned."""
     _check_lists(datasets, targets, seeds, arms, target_cases, settings)
-    _check_vary(datasets, targets, vary, task)
+    _check_vary(datasets, targets, vary, task, teachers)
     _check_sources(group, datasets, arms)
 
 
@@ -103,8 +105,14 @@ def _check_lists(
             raise ValueError(f"--set must not set {key!r}: {hint}")
 
 
-def _check_vary(datasets: Sequence[str], targets: Sequence[str], vary: Mapping[str, Sequence[str]], task: str) -> None:
-    keys = [key for key in KEYS if key not in OTHER_TASK[task]]
+def _check_vary(
+    datasets: Sequence[str],
+    targets: Sequence[str],
+    vary: Mapping[str, Sequence[str]],
+    task: str,
+    teachers: Sequence[str],
+) -> None:
+    keys = NAMED if teachers else [key for key in KEYS if key not in OTHER_TASK[task]]
     _choose("key to vary", list(vary) or keys[:1], keys)
     for key, values in vary.items():
         if not values or len(set(values)) < len(values):
@@ -113,6 +121,10 @@ def _check_vary(datasets: Sequence[str], targets: Sequence[str], vary: Mapping[s
     _choose("value of network", vary.get("network", NETWORKS[task]), NETWORKS[task])
     _choose("value of pairing", vary.get("pairing", ["late"]), ("early", "late"))
     _choose("value of k", vary.get("k", ["1"]), ("1", "2", "3"))
+    _choose("teacher", vary.get("teacher", teachers) or ["none"], teachers or ["none"])
+    for value in vary.get("geometric", ()):
+        if not re.fullmatch(r"\d+(\.\d+)?", value):
+            raise ValueError(f"bad geometric {value!r}; give weights of the geometric term, such as 0,1")
     for value in vary.get("levels", ()):
         if not re.fullmatch(r"\w+(\+\w+)*", value):
             raise ValueError(f"bad levels {value!r}; join the names of the levels by +, such as down_3+down_4")

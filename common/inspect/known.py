@@ -25,6 +25,7 @@ SCHEMA = re.compile(r"https://github\.com/Project-MONAI/MONAI-extra-test-data/re
 
 CALLABLES: dict[str, str] = {  # _target_: the arguments that it may be given
     "ignite.handlers.ProgressBar": "desc",
+    "ignite.metrics.Accuracy": "output_transform",
     "monai.data.CacheDataset": "data transform cache_num cache_rate num_workers",
     "monai.data.DataLoader": "dataset batch_size shuffle num_workers",
     "monai.data.Dataset": "data transform",
@@ -49,6 +50,7 @@ CALLABLES: dict[str, str] = {  # _target_: the arguments that it may be given
     "monai.transforms.Compose": "transforms",
     "monai.transforms.EnsureTyped": "keys track_meta",
     "monai.transforms.Invertd": "keys transform orig_keys nearest_interp to_tensor",
+    "monai.transforms.Lambdad": "keys func",
     "monai.transforms.LoadImaged": "keys ensure_channel_first",
     "monai.transforms.Orientationd": "keys axcodes labels",
     "monai.transforms.RandAdjustContrastd": "keys prob gamma",
@@ -57,6 +59,7 @@ CALLABLES: dict[str, str] = {  # _target_: the arguments that it may be given
     "monai.transforms.RandGaussianNoised": "keys prob std",
     "monai.transforms.RandGaussianSmoothd": "keys prob sigma_x sigma_y",
     "monai.transforms.RandRotate90d": "keys prob max_k",
+    "monai.transforms.RandSpatialCropd": "keys roi_size random_size",
     "monai.transforms.RandZoomd": "keys prob min_zoom max_zoom mode padding_mode",
     "monai.transforms.Resized": "keys spatial_size mode",
     "monai.transforms.SaveImaged": "keys output_dir output_postfix output_dtype separate_folder",
@@ -65,6 +68,7 @@ CALLABLES: dict[str, str] = {  # _target_: the arguments that it may be given
     "monai.transforms.SqueezeDimd": "keys dim",
     "monai.transforms.ThresholdIntensityd": "keys threshold above cval",
     "timm.create_model": "model_name in_chans num_classes drop_rate attn_drop_rate proj_drop_rate mlp_ratio img_size",
+    "torch.nn.CrossEntropyLoss": "",
     "torch.optim.Adam": "params lr",
 }
 
@@ -76,7 +80,7 @@ VALUES: dict[str, re.Pattern[str]] = {
     "_mode_": re.compile(r"'default'"),
 }
 
-IMPORTS = frozenset({"import glob", "import torch", "import monai", "import numpy as np"})
+IMPORTS = frozenset({"import glob", "import torch", "import monai", "import numpy as np", "from pathlib import Path"})
 
 # The ids to which an expression may add a path inside the bundle, and which must then be relative themselves.
 ROOTS = ("bundle_root", "dataset_dir", "output_dir", "ckpt_dir")
@@ -98,6 +102,21 @@ EXPRESSIONS = (
     "@cases[:len(@cases) // 5]",
     "@cases[len(@cases) // 5:]",
     "bool(@validate#dataset#data)",
+    "[{'image': path} for path in sorted(glob.glob(@dataset_dir + '/*'))]",
+    "[{'image': path, 'label': index} for index, name in enumerate(@classes)"
+    " for path in sorted(glob.glob(@dataset_dir + '/imagesTr/' + name + '/*'))]",
+    "[case for number, case in enumerate(@cases) if number % 5 != 4]",
+    "@cases[4::5]",
+    "1 + (@slice_axis or 0)",
+    "'bilinear' if len(@spatial_size) == 2 else 'trilinear'",
+    "lambda image: image[:3].mean(0, keepdim=True)",
+    "lambda inputs, network, axis=@slice_axis: network(inputs.movedim(2 + axis, 1).flatten(0, 1)).log_softmax(1)"
+    ".unflatten(0, (len(inputs), -1)).logsumexp(1)",
+    "monai.inferers.SimpleInferer() if @slice_axis is None else @slice_mean",
+    "lambda batch: [item['image'].meta for item in batch]",
+    "monai.handlers.from_engine('pred')",
+    "Path(@output_dir).mkdir(parents=True, exist_ok=True)",
+    "(Path(@output_dir) / 'probabilities.csv').write_text(','.join(['image', *@classes]) + '\\n')",
     "monai.handlers.from_engine(['loss'], first=True)",
     "monai.handlers.from_engine(['pred', 'label'])",
     "monai.utils.set_determinism(seed=0)",
