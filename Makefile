@@ -1,9 +1,10 @@
 # Everything runs in .venv; `make setup` fills it from pyproject.toml at the versions of constraints.txt.
 PYTHON ?= python3.11
 VENV ?= .venv
+ACCEPT ?= .accept
 RUN := $(VENV)/bin/python
 
-.PHONY: setup demo test lint sync bench
+.PHONY: setup demo test accept lint sync bench
 setup: $(VENV)/ready
 
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -17,6 +18,12 @@ demo: setup ## The main job on phantoms: three teachers, joint teacher, student,
 
 test: setup
 	$(RUN) -m pytest
+
+accept: export ACCEPT := $(ACCEPT)
+accept: setup ## Exported students in a MONAI Label server and an NVFLARE federation, in a pinned environment of their own
+	$(RUN) tests/accept/environment.py
+	$(RUN) tests/accept/students.py
+	$(ACCEPT)/venv/bin/python -m pytest -c tests/accept/pytest.ini tests/accept
 
 lint: setup
 	$(RUN) -m ruff check .
