@@ -20,17 +20,17 @@ from typing import Any
 import fire
 import monai
 import torch
-from bench_timing import Row, alternate, divide, row, table, took
+from bench_timing import Row, alternate, divide, row, stepper, table, took
 from monai.data import CacheDataset
 from monai.data import Dataset as ReadingDataset
 from monai.engines import SupervisedTrainer
 from monai.losses import DiceCELoss
 from monai.transforms import Compose, Lambda, LoadImaged, MapLabelValued, Orientationd, Resized, ScaleIntensityRanged
-from torch import nn
 from torch.utils.data import DataLoader
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import bench_classification
 from bench_deploy import formats, volume
 
 from common.data import lits, msd_lung
@@ -64,20 +64,6 @@ def images(size: int) -> tuple[torch.Tensor, torch.Tensor]:
     return image, (image > 0.9).float()
 
 
-def stepper(module: nn.Module, loss: Callable[..., torch.Tensor], size: int) -> Callable[[], None]:
-    """One training step of `module`: forward, loss, backward, Adam."""
-    image, label = images(size)
-    module.train()
-    optimizer = torch.optim.Adam([p for p in module.parameters() if p.requires_grad], lr=1e-3)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        loss(module(image), label).backward()
-        optimizer.step()
-
-    return step
-
-
 def stage3(*, features: Widths = SMALL, size: int = 128, repeats: int = 15) -> list[Row]:
     """A step of distillation with the paper's three terms on all levels against its parts done by hand.
 
@@ -93,8 +79,8 @@ def stage3(*, features: Widths = SMALL, size: int = 128, repeats: int = 15) -> l
     frozen, (image, _) = unet(teacher).eval(), images(size)
     seconds = alternate(
         {
-            "distill": stepper(module, loss, size),
-            "student": stepper(unet(features), task_loss(), size),
+            "distill": stepper(module, loss, *images(size)),
+            "student": stepper(unet(features), task_loss(), *images(size)),
             "teacher": torch.no_grad()(lambda: frozen(image)),
             "encoder": torch.no_grad()(lambda: frozen.encode(image)),
         },
@@ -112,7 +98,7 @@ def stage3(*, features: Widths = SMALL, size: int = 128, repeats: int = 15) -> l
 def stage2(*, features: Widths = SMALL, size: int = 128, repeats: int = 15) -> list[Row]:
     """A step of the joint teacher of three teachers of the student's width, all levels fused, against the student's step."""
     joint = JointTeacher([unet(features) for _ in range(3)], 2).to(memory_format=torch.channels_last)
-    arms = {"joint": stepper(joint, task_loss(), size), "student": stepper(unet(features), task_loss(), size)}
+    arms = {"joint": stepper(joint, task_loss(), *images(size)), "student": stepper(unet(features), task_loss(), *images(size))}
     seconds = alternate(arms, repeats)
     ratios = divide(seconds["joint"], seconds["student"])
     name = f"stage 2 step, three teachers and student {features[0]}..{features[4]}"
@@ -274,12 +260,15 @@ def machine() -> str:
 
 
 def bench(
-    *, only: str | Sequence[str] = ("stage3", "stage2", "store", "memory", "deployed"), out: str = "", repeats: int = 15
+    *,
+    only: str | Sequence[str] = ("stage3", "stage2", "store", "memory", "deployed", "classification"),
+    out: str = "",
+    repeats: int = 15,
 ) -> None:
     """Run the benchmarks, print a Markdown table.
 
     Args:
-        only: which of stage3, stage2, store, memory and deployed.
+        only: which of stage3, stage2, store, memory, deployed and classification.
         out: also write the table to this .md file, or the rows to this .json file.
         repeats: repetitions of an arm; a third of it at the paper's widths.
     """
@@ -296,6 +285,10 @@ def bench(
         ],
         "store": [lambda folder: store(folder=folder, repeats=repeats)],
         "memory": [lambda folder: memory(folder=folder)],
+        "classification": [
+            lambda _: bench_classification.stage2(repeats=repeats),
+            lambda _: bench_classification.stage3(repeats=repeats),
+        ],
         "deployed": [
             lambda folder: formats(folder=folder, features=SMALL, repeats=repeats),
             lambda folder: formats(folder=folder, features=PAPER, repeats=few),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
 import statistics
@@ -40,6 +41,7 @@ def formats(*, folder: Path, features: tuple[int, ...], repeats: int) -> list[Ro
     bare = BasicUNet(spatial_dims=2, in_channels=1, out_channels=2, features=features, act="relu", norm="batch").eval()
     bare.load_state_dict(ours.state_dict())
     image = torch.rand(SLICES, 1, SIZE, SIZE)
+    last = copy.deepcopy(bare).to(memory_format=torch.channels_last)
     with contextlib.redirect_stdout(io.StringIO()):
         write_torchscript(bare, folder / "model.ts", {}, "{}")
         write_onnx(ours, folder / "model.onnx", image[:1])
@@ -50,6 +52,7 @@ def formats(*, folder: Path, features: tuple[int, ...], repeats: int) -> list[Ro
     arms = {
         "ours": lambda: ours(image),
         "bare": lambda: bare(image),
+        "channels last": lambda: last(image),
         "TorchScript": lambda: scripted(image),
         "ONNX Runtime": lambda: session.run(None, {"image": image.numpy()}),
     }
@@ -63,7 +66,7 @@ def formats(*, folder: Path, features: tuple[int, ...], repeats: int) -> list[Ro
             f"inference, student {widths}: {name}", divide(seconds[name], seconds["bare"]), target.get(name),
             slice_ms[name], f"bare network, {slice_ms['bare']}",
         )
-        for name in ("ours", "TorchScript", "ONNX Runtime")
+        for name in ("ours", "channels last", "TorchScript", "ONNX Runtime")
     ]  # fmt: skip
 
 
@@ -89,15 +92,16 @@ def volume(*, folder: Path, features: tuple[int, ...], threads: int) -> list[Row
     workflow.run()
     total = time.perf_counter() - start
     torch.set_num_threads(1)
+    image = torch.rand(SLICES, 1, SIZE, SIZE)
+    torch.set_num_threads(threads)
     with torch.inference_mode():
-        image = torch.rand(SLICES, 1, SIZE, SIZE)
         network(image)
-        torch.set_num_threads(threads)
         begun = time.perf_counter()
         for _ in range(-(-200 // SLICES)):
             network(image)
         bare = time.perf_counter() - begun
     torch.set_num_threads(1)
-    widths = f"{features[0]}..{features[4]}"
-    ours = f"{total:.1f} s from load to saved label"
+    steps = f"read and prepared {marks['loaded'] - start:.1f} s, network {marks['network'] - marks['loaded']:.1f} s"
+    ours = f"{total:.1f} s from load to saved label ({steps})"
+    name = f"512x512x200 CT, student {features[0]}..{features[4]}, {threads} threads"
     return [row(name, [total / bare], None, ours, f"network alone, {bare:.1f} s")]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the benchmarks share: arms timed in turn, and a table of their ratios."""
+"""What the benchmarks share: a training step, arms timed in turn, and a table of their ratios."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import torch
+from torch import nn
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,21 @@ def divide(first: Sequence[float], second: Sequence[float]) -> list[float]:
 
 def took(seconds: Sequence[float]) -> str:
     return f"{statistics.median(seconds):.3f} s"
+
+
+def stepper(
+    module: nn.Module, loss: Callable[..., torch.Tensor], image: torch.Tensor, label: torch.Tensor
+) -> Callable[[], None]:
+    """One training step of `module`: forward, loss, backward, Adam."""
+    module.train()
+    optimizer = torch.optim.Adam([p for p in module.parameters() if p.requires_grad], lr=1e-3)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss(module(image), label).backward()
+        optimizer.step()
+
+    return step
 
 
 def table(rows: Sequence[Row]) -> str:
