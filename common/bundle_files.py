@@ -86,7 +86,7 @@ class _Writer:
         what = f"{kind} of a run on the test patients of its fold."
         self.config(bundle, "evaluate", "evaluate", f"{bundle}: {what}", "evaluating", evaluate)
         source = INPUTS[facts.dims if facts.classification else 3]
-        places = {"head": dataset, "run_dir": run, "input": source}
+        places: dict[str, Any] = {"head": dataset, "run_dir": run, "input": source}
         places |= {"network_def": network or "$from_run(@run_dir, head=@head)"}
         what = f"{bundle}: {VERBS[facts.task]}"
         self.config(bundle, "inference", "inference", what, "inferring", places | deployed(facts, size))
@@ -107,11 +107,11 @@ class _Writer:
         training = self.task.training("teacher", dataset)
         weights = {"class_weights": False} if self.facts[dataset].classification else {}
         what = f"the target teacher, trained on {dataset} alone."
-        self.train(teacher, "train", "train", what, {"dataset": dataset} | training | weights | networks)
+        self.train(teacher, "train", "train", what, {"dataset": dataset, **training, **weights, **networks})
         if others := self.others(dataset):
             what = f"a source teacher, trained on {dataset} and a target with an adversarial domain discriminator."
             ends = {"dataset": dataset, "target": others[0]}
-            self.train(teacher, "adapt", "adapt", what, ends | training | networks)
+            self.train(teacher, "adapt", "adapt", what, {**ends, **training, **networks})
         self.shared(teacher, dataset, f"runs/{teacher}/alone/0", None, self.summary("Teacher", dataset))
 
     def student_bundle(self, dataset: str, teacher: str, kind: str) -> None:

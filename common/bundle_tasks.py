@@ -78,7 +78,7 @@ class Classification:
         }
 
     def _network(self, name: str, own: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
-        network = {"_target_": f"common.networks.{name}", "_disabled_": f"$@architecture != '{name}'"}
+        network: dict[str, Any] = {"_target_": f"common.networks.{name}", "_disabled_": f"$@architecture != '{name}'"}
         network |= {"out_channels": facts.out_channels, "dropout": own["dropout"]}
         if name == "MedViT":
             return network | {"variant": own["medvit"], "attention_dropout": own["attention_dropout"]}
@@ -86,13 +86,12 @@ class Classification:
 
     def hybrid(self, name: str, branches: Sequence[str], facts: Facts) -> dict[str, Any]:
         """The facts of a teacher of several networks side by side, each with as many outputs as there are classes."""
-        sizes = {"VGG19": {}, "ViT": {"image_size": "@image_size"}}
+        sizes: dict[str, dict[str, Any]] = {"VGG19": {}, "ViT": {"image_size": "@image_size"}}
         if unknown := [branch for branch in branches if branch not in sizes]:
             raise ValueError(f"teachers: {name} is made of {', '.join(unknown)}; choose of {', '.join(sizes)}.")
         outputs = {"out_channels": facts.out_channels}
-        parts = [{"_target_": f"common.networks.{branch}"} | outputs | sizes[branch] for branch in branches]
-        network = {"_target_": "common.networks.Hybrid", "branches": parts} | outputs
-        return {"architecture": name, "networks": {name: network}}
+        parts = [{"_target_": f"common.networks.{branch}", **outputs, **sizes[branch]} for branch in branches]
+        return {"architecture": name, "networks": {name: {"_target_": "common.networks.Hybrid", "branches": parts, **outputs}}}
 
     def joint(self, dataset: str) -> dict[str, Any]:
         own = self.of(dataset)
@@ -125,7 +124,7 @@ def deployed(facts: Facts, size: int) -> dict[str, Any]:
         scale |= {"lower": facts.percentiles[0], "upper": facts.percentiles[1]}
     scale |= {"b_min": 0.0, "b_max": 1.0, "clip": True}
     slices = facts.slice_axis if len(spatial) == 3 else None
-    out = {"orientation": facts.orientation, "slice_axis": slices, "spatial_size": spatial, "intensity": scale}
+    out: dict[str, Any] = {"orientation": facts.orientation, "slice_axis": slices, "spatial_size": spatial, "intensity": scale}
     if facts.classification:
         out |= {"classes": list(facts.classes), "middle": _middle(facts)}
     return out

@@ -251,7 +251,7 @@ class TeacherFloor:
 
 
 class _Constant(nn.Module):
-    """Predicts channel 1 whatever it sees (one foreground class: all foreground), the least that a trained teacher must beat."""
+    """Predicts channel 1 whatever it sees (one class: all foreground), the least that a trained teacher must beat."""
 
     def __init__(self, channels: int, *, maps: bool) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ from typing import Any
 __all__ = ["PRESETS"]
 
 PLATEAU = {"_target_": "torch.optim.lr_scheduler.ReduceLROnPlateau", "optimizer": "@optimizer", "mode": "max"}
-DECAY = {"_target_": "torch.optim.lr_scheduler.PolynomialLR", "optimizer": "@optimizer"}
+DECAY: dict[str, Any] = {"_target_": "torch.optim.lr_scheduler.PolynomialLR", "optimizer": "@optimizer"}
 DECAY |= {"total_iters": "@max_epochs", "power": 0.9}
 
 

@@ -81,8 +81,8 @@ def volume(*, folder: Path, features: tuple[int, ...], threads: int) -> list[Row
     scan = np.random.default_rng(0).normal(0, 300, (512, 512, 200)).astype(np.int16)
     nibabel.save(nibabel.Nifti1Image(scan, np.diag([0.8, 0.8, 1.5, 1])), folder / "data" / "imagesTs" / "scan.nii.gz")
     torch.set_num_threads(threads)
-    places = {"bundle_root": str(folder), "logging_file": False}
-    workflow = ConfigWorkflow(str(folder / "configs" / "inference.json"), workflow_type="infer", **places)
+    file = str(folder / "configs" / "inference.json")
+    workflow = ConfigWorkflow(file, workflow_type="infer", logging_file=False, bundle_root=str(folder))
     marks: dict[str, float] = {}
     start = time.perf_counter()
     workflow.initialize()

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Export a trained run as a self-contained MONAI bundle: python scripts/export_bundle.py runs/student_lits/distill/0 --out out/NAME"""
+"""Export a trained run as a self-contained MONAI bundle.
+
+python scripts/export_bundle.py runs/student_lits/distill/0 --out exported/NAME
+"""
 
 from __future__ import annotations
 

@@ -53,14 +53,16 @@ def study(
 
     Args:
         unexpected: refused.
-        group: cardiac, mri, ct, cxr, dementia, pneumonia or one of your own; its members are read from bundles/<group>.yaml.
+        group: cardiac, mri, ct, cxr, dementia, pneumonia, figshare or one of your own; its members are read from
+            bundles/<group>.yaml.
         targets: the datasets that get a student.
         arms: what is compared; a wrong name prints the choices.
         data: the folder of the datasets.
         runs: where the runs go, and the report.
         seeds: whole numbers; the seed is also the fold.
         vary: r=0,1 or levels=a,b+c or sources=a,a+b or network=UNet,TransResUNet or (classification) pairing=late,early or
-            k=1,2,3; or several of them.
+            k=1,2,3; or several of them. For figshare teacher=hybrid,dual_vgg,dual_vit (all of them unless given) and
+            geometric=0,1.
         target_cases: numbers of labelled target patients, or all.
         set: key=value,... for every training command, such as max_epochs=3.
         cores: how many cores to use, `threads` a job; default: all.
@@ -90,6 +92,7 @@ def study(
         data=str(data_dir),
         runs=str(runs_dir),
         task=load_group(group_path)["task"],
+        teachers=load_group(group_path).get("teachers"),
         bundles=os.path.relpath(group_path.parent, ROOT) if group_path.is_relative_to(ROOT) else str(group_path.parent),
     )
     check_files(planned.jobs, data_dir)

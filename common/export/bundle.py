@@ -64,7 +64,7 @@ def export_bundle(
         scratch.mkdir(parents=True)
         meta = full_metadata(source, folder.name, version=version, changelog=changelog, authors=authors)
         gap = _write(source, scratch, meta, image)
-        os.rename(scratch, folder)
+        scratch.rename(folder)
     except OSError as error:
         raise OSError(f"cannot write the bundle {folder} ({error.strerror or error}); nothing was exported.") from error
     finally:

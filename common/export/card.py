@@ -70,26 +70,25 @@ def readme(source: Source, name: str, meta: dict[str, Any]) -> str:
     size = source.image_size
     train = "python -m monai.bundle run --config_file configs/train.json"
     lines = [
-        "# Model Overview", "", description(source), "",
-        f"{INTENDED}", "",
-        "## Data", "",
+        f"# {name}", "",
+        "### **Authors**", "", meta["authors"], "",
+        "### **Tags**", "", ", ".join([source.task.capitalize(), *_modalities(source), *source.facts.classes]), "",
+        "## **Model Description**", "", description(source), "", INTENDED, "",
+        "## **Data**", "",
         *(f"- {d}: {about['source']} ({about['modality']})" for d, about in source.datasets.items()), "",
         "The terms of the data are in `docs/data_license.txt`.", "",
-        "### Preprocessing", "", _preprocessing(source), "",
-        "## Training configuration", "",
+        "#### **Preprocessing**", "", _preprocessing(source), "",
+        "#### **Training**", "",
         f"Trained on slices of {size}x{size} pixels: {source.config['max_epochs']} epochs of {source.config['epoch_length']}"
         f" steps, batch size {source.config['batch_size']}, learning rate {source.config['learning_rate']}."
         f" {texts['fine_tuning']}", "",
-        "### Input", "", texts["input"], "",
-        "### Output", "", ", ".join(f"{index}: {label}" for index, label in channels.items()), "",
-        "## Performance", "", _performance(source), "",
-        "The figures hold for data like the test data. Expect less on other scanners, protocols and populations: measure on"
-        " your own labelled cases first.", "",
-        *_limits(source),
-        "#### TorchScript and ONNX", "",
+        "#### **Input**", "", texts["input"], "",
+        "#### **Output**", "", ", ".join(f"{index}: {label}" for index, label in channels.items()), "",
+        "## **Performance**", "", _performance(source), "",
+        "#### **TorchScript and ONNX**", "",
         f"`models/model.ts` and `models/model.onnx` (images of {size}x{size} pixels, any batch size) give the output of"
         " `models/model.pt` to 1e-4. Do not rename `model.ts`: MONAI Deploy relies on its name.", "",
-        "## MONAI Bundle Commands", "",
+        "## **Additional Usage Steps**", "",
         *(["This bundle carries code in `scripts/`. Run the commands from its folder; `monai.bundle.load`, `ckpt_export` and"
            " federated clients need the folder on the path: `export PYTHONPATH=$PWD`.", ""] if carried else []),
         texts["infer"], "", "```", "python -m monai.bundle run --config_file configs/inference.json", "```", "",
@@ -99,9 +98,16 @@ def readme(source: Source, name: str, meta: dict[str, Any]) -> str:
         "```", "python -m monai.bundle run --config_file \"['configs/train.json','configs/evaluate.json']\"", "```", "",
         "Check the files against the manifest:", "",
         "```", "python scripts/inspect_bundle.py " + name + "   # from a checkout of Medistill", "```", "",
-        "# References", "",
+        "## **System Configuration**", "",
+        f"Trained with PyTorch {meta['pytorch_version']} and MONAI {meta['monai_version']}. It runs on a CPU; a GPU is used if"
+        " there is one.", "",
+        "## **Limitations**", "",
+        "The figures hold for data like the test data. Expect less on other scanners, protocols and populations: measure on"
+        " your own labelled cases first.", "",
+        *_limits(source),
+        "## **References**", "",
         *(f"- {about['source']}" for about in source.datasets.values()), "",
-        "# License", "",
+        "## **License**", "",
         "The code is under the Apache License 2.0 (`LICENSE`). The weights are bound by the terms of the data"
         " (`docs/data_license.txt`).", "",
     ]  # fmt: skip
@@ -119,11 +125,15 @@ def _preprocessing(source: Source) -> str:
     return f"{turn}{scale}, resized to {source.image_size}x{source.image_size} pixels in-plane."
 
 
+def _modalities(source: Source) -> list[str]:
+    return sorted({about["modality"] for about in source.datasets.values()} - {"n/a"})
+
+
 def _performance(source: Source) -> str:
     names = {"hd95": f"HD95 ({source.metrics.get('hd95_unit', 'px')})", "iou": "IoU", "auroc": "AUROC", "ece": "ECE"}
     mean = {key: value for key, value in source.metrics["mean"].items() if value is not None}
     rows = [
-        f"On the {source.test_cases} test patients of {source.metrics['dataset']} (fold {source.config['seed']}), none of whom any"
+        f"On the {source.test_cases} test patients of {source.metrics['dataset']} (fold {source.config['seed']}), whom no"
         " network of this model's making has seen.", "",
         "| metric | mean |", "|---|---|",
         *(f"| {names.get(key, key.replace('_', ' ').capitalize())} | {value:.3f} |" for key, value in mean.items()),
@@ -135,6 +145,6 @@ def _limits(source: Source) -> list[str]:
     if source.facts.dims == 3 or source.task != "segmentation":
         return []
     return [
-        "This model was trained on single slices, each scaled by its own intensities; in a volume all slices are scaled together.",
+        "It was trained on single slices, each scaled by its own intensities; in a volume all slices are scaled together.",
         "",
     ]

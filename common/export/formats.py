@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import ast
-import io
 import logging
 import shutil
 import sys
@@ -45,7 +44,7 @@ def _renamed(value: Any) -> Any:
 
 
 def carry(network: FeatureNet, folder: Path) -> None:
-    """Copy the modules of ours that `network_def` names into `<folder>/scripts`, and what they import; none for a stock class."""
+    """Copy the modules that `network_def` names, and what they import, into `<folder>/scripts`; none for a stock class."""
     if network.stock:
         return
     classes = sorted(_classes(network_def(network)))
@@ -127,10 +126,8 @@ def write_onnx(network: nn.Module, file: Path, image: torch.Tensor) -> None:
     """Export for images of `image`'s size and any batch size, input `image`, output `pred`; without positions in source files.
 
     Raises:
-        ModuleNotFoundError: onnx or onnxscript is not installed.
+        ModuleNotFoundError: onnxscript is not installed.
     """
-    import onnx  # not needed to train
-
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     batch = torch.export.Dim("batch", min=1)
     with warnings.catch_warnings():
@@ -140,9 +137,7 @@ def write_onnx(network: nn.Module, file: Path, image: torch.Tensor) -> None:
             dynamic_shapes=({0: batch},),
         )  # fmt: skip
     assert program is not None
-    buffer = io.BytesIO()
-    program.save(buffer)
-    model = onnx.load_model_from_string(buffer.getvalue())
+    model: Any = program.model_proto
     graphs = [model.graph, *model.functions]
     for part in [model, *graphs, *(node for graph in graphs for node in graph.node), *model.graph.value_info]:
         part.ClearField("metadata_props")

@@ -48,6 +48,7 @@ CALLABLES: dict[str, str] = {  # _target_: the arguments that it may be given
     "monai.transforms.AsDiscreted": "keys argmax to_onehot",
     "monai.transforms.CenterScaleCropd": "keys roi_scale",
     "monai.transforms.Compose": "transforms",
+    "monai.transforms.EnsureChannelFirstd": "keys",
     "monai.transforms.EnsureTyped": "keys track_meta",
     "monai.transforms.Invertd": "keys transform orig_keys nearest_interp to_tensor",
     "monai.transforms.Lambdad": "keys func",

@@ -90,9 +90,10 @@ def stage(in_channels: int, planes: int, blocks: int, *, stride: int) -> nn.Sequ
 
     `torchvision.models.ResNet` builds the same, but for a stem of 64 channels only.
     """
-    shortcut = nn.Sequential(nn.Conv2d(in_channels, 4 * planes, 1, stride=stride, bias=False), nn.BatchNorm2d(4 * planes))
+    width = 4 * planes
+    shortcut = nn.Sequential(nn.Conv2d(in_channels, width, 1, stride=stride, bias=False), nn.BatchNorm2d(width))
     first = Bottleneck(in_channels, planes, stride, shortcut)
-    return nn.Sequential(first, *(Bottleneck(4 * planes, planes) for _ in range(blocks - 1)))
+    return nn.Sequential(first, *(Bottleneck(width, planes) for _ in range(blocks - 1)))
 
 
 def conv_norm_relu(in_channels: int, out_channels: int, kernel: int, *, dilation: int = 1) -> nn.Sequential:
@@ -150,7 +151,8 @@ class UpBlock(nn.Module):
 
     def __init__(self, in_channels: int, skip_channels: int, channels: int) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(ResidualBlock(in_channels + skip_channels, channels), ResidualBlock(channels, channels))
+        joined = in_channels + skip_channels
+        self.blocks = nn.Sequential(ResidualBlock(joined, channels), ResidualBlock(channels, channels))
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         x = F.interpolate(x, size=skip.shape[2:], mode="bilinear", align_corners=True)

@@ -97,8 +97,14 @@ def export(exported: Exported, out: Path, run: Path | None = None, **options: st
 
 @pytest.mark.parametrize(
     ("name", "culprit"),
-    [("liver_vessel", "_v"), ("student_v2", "_v"), ("my-student", "my-student"), ("2nd", "2nd")]
-    + [("liver_detection", "detection"), ("deepedit_liver", "deepedit")],
+    [
+        ("liver_vessel", "_v"),
+        ("student_v2", "_v"),
+        ("my-student", "my-student"),
+        ("2nd", "2nd"),
+        ("liver_detection", "detection"),
+        ("deepedit_liver", "deepedit"),
+    ],
 )
 def test_a_name_that_clients_mangle_is_refused(exported: Exported, tmp_path: Path, name: str, culprit: str) -> None:
     with pytest.raises(ValueError, match=culprit):
@@ -148,9 +154,15 @@ def broken(exported: Exported, tmp_path: Path, change: str) -> Path:
 
 @pytest.mark.parametrize(
     ("change", "culprit"),
-    [("missing", "does not exist"), ("unfinished", "model.pt"), ("half-written", "damaged")]
-    + [("another network", "architecture"), ("not evaluated", "Evaluate the run first"), ("torn metrics", "metrics.json")]
-    + [("a bundle", "a bundle, not a run")],
+    [
+        ("missing", "does not exist"),
+        ("unfinished", "model.pt"),
+        ("half-written", "damaged"),
+        ("another network", "architecture"),
+        ("not evaluated", "Evaluate the run first"),
+        ("torn metrics", "metrics.json"),
+        ("a bundle", "a bundle, not a run"),
+    ],
 )
 def test_a_run_that_cannot_leave_is_refused(exported: Exported, tmp_path: Path, change: str, culprit: str) -> None:
     run = broken(exported, tmp_path, change)
