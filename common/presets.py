@@ -65,7 +65,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "student": {"features": [8, 16, 32, 64, 64, 8], "width": 8},
         },
         "classification": {
-            "training": _training(128, 16, 75, 20, 0.001, DECAY),
+            "training": _training(128, 8, 75, 20, 0.001, DECAY),
             "variants": {"EfficientNet": "efficientnet_b0"},
         },
     },
