@@ -43,7 +43,7 @@ def formats(*, folder: Path, features: tuple[int, ...], repeats: int) -> list[Ro
     image = torch.rand(SLICES, 1, SIZE, SIZE)
     last = copy.deepcopy(bare).to(memory_format=torch.channels_last)
     with contextlib.redirect_stdout(io.StringIO()):
-        write_torchscript(bare, folder / "model.ts", {}, "{}")
+        write_torchscript(copy.deepcopy(last), folder / "model.ts", {}, "{}")
         write_onnx(ours, folder / "model.onnx", image[:1])
     scripted = torch.jit.load(str(folder / "model.ts"))
     options = onnxruntime.SessionOptions()

@@ -88,7 +88,7 @@ ROOTS = ("bundle_root", "dataset_dir", "output_dir", "ckpt_dir")
 
 EXPRESSIONS = (
     "torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
-    "@network_def.to(@device)",
+    "@network_def.to(device=@device, memory_format=torch.channels_last)",
     "@network.parameters()",
     "@evaluator.run()",
     "@train#trainer.run()",
