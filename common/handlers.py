@@ -194,9 +194,9 @@ class RunKeeper:
 class TeacherFloor:
     """Refuses a frozen teacher that has learned nothing, before it teaches.
 
-    Each teacher's output is scored on the target's validation slices by the evaluator's own metric; one below the floor
-    (default: the score of predicting all foreground, or one class) stops the run: a silently untrained teacher is the classic
-    failure of distillation.
+    Each teacher's output is scored on the target's validation slices by the evaluator's own metric; one below the floor stops
+    the run (default: the score of predicting all foreground, or one class, which a classifier must beat): a silently
+    untrained teacher is the classic failure of distillation.
 
     Args:
         teachers: run folder -> network whose forward predicts the target's classes.
@@ -219,6 +219,7 @@ class TeacherFloor:
             raise ValueError(f"teacher_floor: {floor!r}; give a score from 0 (no check) to 1, or null.")
         self.teachers, self.evaluator, self.floor = teachers, evaluator, floor
         self.constant = _Constant(out_channels, maps=maps)
+        self.must_beat = floor is None and not maps  # an untrained classifier predicts one class
 
     def attach(self, engine: SupervisedTrainer) -> None:
         engine.add_event_handler(Events.STARTED, self)
@@ -242,9 +243,10 @@ class TeacherFloor:
                 raise ValueError(
                     f"teacher {run} does not fit the target ({error}); give one of the target's classes."
                 ) from error
-            if score < floor:
+            if score < floor or (self.must_beat and score == floor):
+                place = "below" if score < floor else "no better than"
                 raise ValueError(
-                    f"teacher {run} scores {score:.3f} on the target's validation patients, below the floor of"
+                    f"teacher {run} scores {score:.3f} on the target's validation patients, {place} the floor of"
                     f" {floor:.3f}: it is"
                     " untrained or of another task. Train it longer, or set teacher_floor to 0 to go on regardless."
                 )

@@ -390,6 +390,53 @@ def test_what_can_be_varied_depends_on_the_task(group, vary, message):
         make(group, arms=["distill"], targets=group["datasets"][:1], vary=vary)
 
 
+FIGSHARE = {
+    "group": "figshare",
+    "datasets": ["figshare"],
+    "task": "classification",
+    "teachers": {"hybrid": ["VGG19", "ViT"], "dual_vgg": ["VGG19", "VGG19"], "dual_vit": ["ViT", "ViT"]},
+}
+
+
+def test_named_teachers_and_their_students_are_one_study():
+    """Table 1 of cross-architecture distillation: three teachers, their students, and those of the geometric term."""
+    arms = ["alone", "teacher", "distill_target_only"]
+    planned = make(FIGSHARE, arms=arms, targets=["figshare"], vary={"geometric": ["0", "1"]})
+    students = {}
+    for name, weights in {"hybrid": "01", "dual_vgg": "01", "dual_vit": "0"}.items():  # a ViT has no map to compare
+        for weight in weights:
+            run = f"student_figshare/distill_target_only_teacher={name}_geometric={weight}/0"
+            students[run] = {"teacher": f"R/teacher_figshare_{name}/alone/0", "geometric": weight}
+    teachers = {f"teacher_figshare_{name}/alone/0": {} for name in FIGSHARE["teachers"]}
+    runs = trained(planned)
+    assert {run: own_flags(job) for run, job in runs.items()} == students | teachers | {"student_figshare/alone/0": {}}
+    assert runs["teacher_figshare_dual_vit/alone/0"].config == "bundles/teacher_figshare_dual_vit/configs/train.yaml"
+    assert [row.run_id for row in planned.endpoints if row.arm == "distill_target_only"] == list(students)
+
+
+def test_a_named_teacher_is_chosen_and_a_teacher_without_maps_has_no_geometric_term():
+    planned = make(FIGSHARE, arms=["distill_target_only"], targets=["figshare"], vary={"teacher": ["dual_vit", "hybrid"]})
+    assert [row.run_id for row in planned.endpoints] == [
+        "student_figshare/distill_target_only_teacher=dual_vit_geometric=0/0",
+        "student_figshare/distill_target_only_teacher=hybrid/0",  # the weight of its configuration
+    ]
+
+
+@pytest.mark.parametrize(
+    ("group", "vary", "message"),
+    [
+        (FIGSHARE, {"teacher": ["triple"]}, "unknown teacher 'triple'; choose from hybrid, dual_vgg, dual_vit"),
+        (FIGSHARE, {"geometric": ["on"]}, "bad geometric 'on'; give weights of the geometric term, such as 0,1"),
+        (FIGSHARE, {"r": ["0"]}, "unknown key to vary 'r'; choose from teacher, geometric"),
+        (PNEUMONIA, {"geometric": ["1"]}, "unknown key to vary 'geometric'; choose from r, sources, network, pairing, k"),
+        (CARDIAC, {"teacher": ["hybrid"]}, "unknown key to vary 'teacher'; choose from r, levels, sources, network"),
+    ],
+)
+def test_named_teachers_have_keys_of_their_own(group, vary, message):
+    with pytest.raises(ValueError, match=message):
+        make(group, arms=["distill_target_only"], targets=group["datasets"][:1], vary=vary)
+
+
 def test_all_arms_all_seeds_is_the_expected_amount():
     """The whole study on cardiac, counted by hand: per target and seed 16 runs."""
     planned = make(arms=list(ARMS), targets=["acdc", "sunnybrook"], seeds=range(5))

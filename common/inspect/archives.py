@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 
 from .configs import check_config
 from .known import PICKLE_GLOBALS, PICKLE_OPCODES, SCRIPT_GLOBALS
-from .operators import NAMES, OPERATORS
+from .operators import METHODS, NAMES, OPERATORS
 from .tree import READ_ERRORS, Finding, read_zip
 
 __all__ = ["check_archive"]
@@ -20,6 +20,7 @@ RECORDS = r"data\.pkl|byteorder|version|data/\d+|\.format_version|\.storage_alig
 WEIGHTS = re.compile(RECORDS)
 SCRIPT = re.compile(rf"{RECORDS}|constants\.pkl|constants/\d+|code/__torch__(/\w+)*\.py|extra/\w+\.json")
 OWN_CLASS = re.compile(r"__torch__(?!\.torch\.classes)(\.\w+)* \w+")  # torch.classes are libraries' own, in C++
+ROOTS = ("torch", "ops", "__torch__")  # of names that are judged whole
 MAX_PICKLE, MAX_SOURCE = 2**26, 2**23
 
 
@@ -88,29 +89,57 @@ def _source(data: bytes) -> Iterator[tuple[str, str]]:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         yield "TorchScript that cannot be read", str(error)[:200]
         return
-    inner: set[int] = set()  # names and attributes that are part of a longer chain, or were judged with it
     odd: dict[str, None] = {}
+    inner: set[int] = set()  # names and attributes that are part of a longer chain
     for node in ast.walk(tree):  # outer nodes come first
         if isinstance(node, ast.Import | ast.ImportFrom):
             odd["import"] = None
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not _callable(node.func.id):
-            odd[node.func.id] = None
-        if not isinstance(node, ast.Attribute | ast.Name) or id(node) in inner:
-            continue
-        chain, parts = node, []
-        while isinstance(chain, ast.Attribute):
-            parts.append(chain.attr)
-            chain = chain.value  # type: ignore[assignment]
-            inner.add(id(chain))
-        if isinstance(chain, ast.Name):
-            dotted = ".".join([chain.id, *reversed(parts)])
-            known = dotted in OPERATORS if chain.id in ("torch", "ops") else not dotted.startswith("__torch__.torch.classes")
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            root, *names = _chain(node.func)
+            if root not in ROOTS and names[-1] not in METHODS:  # `x.f()` is the operator f if x is a tensor
+                odd[f"{root}.{'.'.join(names)}()"] = None
+        elif isinstance(node, ast.Call) and not (isinstance(node.func, ast.Name) and _callable(node.func.id)):
+            odd[f"{ast.unparse(node.func)[:200]}()"] = None
+        if isinstance(node, ast.Name | ast.Attribute) and id(node) not in inner:
+            root, *names = _chain(node)
+            inner |= {id(part) for part in ast.walk(node)} if root else set()
+            dotted = ".".join([root, *names])
+            known = dotted in OPERATORS if root in ("torch", "ops") else not _library(dotted)
             if not known:
                 odd[dotted] = None
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef):
+            odd |= dict.fromkeys(_aliases(function))
     for dotted in odd:
         yield "an operator of TorchScript that is not on the list of known ones", dotted
 
 
+def _chain(node: ast.expr) -> list[str]:
+    """`a.b.c` as its names; the first is empty if the chain begins with something else than a name."""
+    names: list[str] = []
+    while isinstance(node, ast.Attribute):
+        names.insert(0, node.attr)
+        node = node.value
+    return [node.id if isinstance(node, ast.Name) else "", *names]
+
+
+def _library(dotted: str) -> bool:
+    """Whether it is, or leads to, a class of a library in C++ and not of the archive."""
+    return f"{dotted}.".startswith("__torch__.torch.classes.") or dotted in ("__torch__", "__torch__.torch")
+
+
+def _aliases(function: ast.FunctionDef) -> Iterator[str]:
+    """Local names that are called and stand for something else than one function of the archive."""
+    called = {node.func.id for node in ast.walk(function) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    stored = [node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    stored += [node.arg for node in ast.walk(function) if isinstance(node, ast.arg)]
+    once = [node for node in ast.walk(function) if isinstance(node, ast.Assign) and len(node.targets) == 1]
+    own = {node.targets[0].id for node in once if isinstance(node.targets[0], ast.Name) and _chain(node.value)[0] == "__torch__"}
+    for name in sorted(called):
+        if stored.count(name) != (name not in NAMES) or (name not in NAMES and name not in own):
+            yield f"{name}()"
+
+
 def _callable(name: str) -> bool:
-    """A name in the source of an archive that is called without a dot: known, or a local name (_0), which is a chain above."""
+    """A name in the source of an archive that is called without a dot: known, or a local name (_0), see `_aliases`."""
     return name in NAMES or re.fullmatch(r"_\d+", name) is not None

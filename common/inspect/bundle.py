@@ -128,13 +128,16 @@ def _scripts(files: dict[str, bytes]) -> tuple[frozenset[str], list[Finding]]:
 
 
 def _exports(data: bytes, modules: dict[str, bytes]) -> list[str] | None:
-    """The classes that `scripts/__init__.py` imports from modules that define them; None if it does anything else."""
+    """The classes that `scripts/__init__.py` imports from modules that define them; None if it does anything else.
+
+    Comments are one exact kind: `# coding: utf-7` makes Python read code in what looks like a comment.
+    """
     names = []
     for line in data.decode("utf-8", "replace").splitlines():
         found = re.fullmatch(r"from \.(\w+) import ([A-Z]\w*)", line)
         if found and re.search(rf"^class {found[2]}\b".encode(), modules.get(found[1], b""), re.MULTILINE):
             names.append(found[2])
-        elif not re.fullmatch(r'(#[ -~]*)?|"""[ \w.,-]*"""|__all__ = \[("\w+"(, )?)*\]', line):
+        elif not re.fullmatch(r'(# SPDX-License-Identifier: Apache-2\.0)?|"""[ \w.,-]*"""|__all__ = \[("\w+"(, )?)*\]', line):
             return None
     return names
 

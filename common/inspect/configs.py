@@ -23,9 +23,11 @@ PARSE_ERRORS = (ValueError, RecursionError, MemoryError, yaml.YAMLError)  # Valu
 REFERENCE = re.compile(r"@\w*(?:::\w*)*")  # as in MONAI's ReferenceResolver
 OVERRIDES = frozenset({"validate#handlers"})  # by which evaluate.json replaces a list of train.json
 # What may stand for one of ROOTS: adding "/x" to it cannot leave the bundle (`_string` looks for "..").
-INSIDE = re.compile(rf"[\w.][\w./-]*|\$@({'|'.join(ROOTS)}) \+ '/[\w./-]+'")
+PART = r"\w[\w.-]*"  # not hidden: a bundle started from a home folder could write its settings
+INSIDE = re.compile(rf"\.|(\./)?{PART}(/{PART})*|\$@({'|'.join(ROOTS)}) \+ '(/{PART})+'")
 NOTES = ("_target_", "_disabled_", "_requires_", "_desc_", "_mode_")  # keys that are no arguments
 META = "metadata.json"
+LOGGING = frozenset("keys level handlers qualname propagate formatter format datefmt style validate".split())
 
 
 def check_config(name: str, data: bytes, *, carried: Collection[str] = ()) -> list[Reason]:
@@ -119,8 +121,8 @@ def _key(key: str, name: str, item: Any, path: tuple[str, ...], *, meta: bool, c
         if not isinstance(item, str) or (item not in CALLABLES and item not in carried):
             yield "calls what is not on the list of known callables", _short(item)
     elif (name in VALUES and not VALUES[name].fullmatch(repr(item))) or name == "_debug_":
-        yield "an argument that decides what is run", f"{key}: {_short(item)}"
-    if not path and name in ROOTS and not (isinstance(item, str) and INSIDE.fullmatch(item)):
+        yield "an argument that decides what is run or written", f"{key}: {_short(item)}"
+    if name in ROOTS and not (isinstance(item, str) and (INSIDE.fullmatch(item) or (path and item[1:] in ROOTS))):
         yield "not a folder inside the bundle", f"{key}: {_short(item)}"
 
 
@@ -190,7 +192,9 @@ def _plain(node: ast.expr) -> bool:
         case ast.List(elts=parts) | ast.Tuple(elts=parts):
             return all(map(_plain, parts))
         case ast.Dict(keys=keys, values=values):
-            return all(isinstance(key, ast.Constant) and _plain(key) for key in keys) and all(map(_plain, values))
+            # a network of ours may build what a `_target_` in its arguments names
+            plain = (isinstance(key, ast.Constant) and _plain(key) and not str(key.value).startswith("_") for key in keys)
+            return all(plain) and all(map(_plain, values))
         case ast.UnaryOp(op=ast.Not() | ast.USub(), operand=operand):
             return _plain(operand)
         case ast.Compare(left=left, ops=[ast.Is() | ast.IsNot()], comparators=[right]):
@@ -222,6 +226,8 @@ def check_logging(data: bytes) -> list[Reason]:
         for key, value in options.items():
             if key in known and value.strip() not in known[key]:
                 out.append((f"[{section}] {key} is run as code", value))
+            elif key not in known and key not in LOGGING:  # Python 3.12 evaluates `defaults` as well
+                out.append((f"[{section}] {key} is not known and may be run as code", value))
     return out
 
 

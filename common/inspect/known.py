@@ -73,12 +73,17 @@ CALLABLES: dict[str, str] = {  # _target_: the arguments that it may be given
     "torch.optim.Adam": "params lr",
 }
 
-# Arguments whose value decides what is run: timm looks up a name like hf-hub:... on the net, `pretrained` downloads.
+# Arguments whose value decides what is run: timm looks up a name like hf-hub:... on the net, `pretrained` downloads, and a file
+# called .env or sitecustomize.py is read by whoever starts in its folder.
 VALUES: dict[str, re.Pattern[str]] = {
     "model_name": re.compile(r"'[a-z0-9_.]+'"),
     "variant": re.compile(r"'[A-Za-z0-9_.]+'"),
     "pretrained": re.compile(r"False"),
     "_mode_": re.compile(r"'default'"),
+    "save_dir": re.compile(r"'@(output_dir|ckpt_dir)'"),
+    "filename": re.compile(r"'\w+\.csv'"),
+    "final_filename": re.compile(r"'\w+\.pt'"),
+    "key_metric_filename": re.compile(r"'\w+\.pt'"),
 }
 
 IMPORTS = frozenset({"import glob", "import torch", "import monai", "import numpy as np", "from pathlib import Path"})

@@ -3,13 +3,20 @@
 
 from __future__ import annotations
 
-__all__ = ["NAMES", "OPERATORS"]
+__all__ = ["METHODS", "NAMES", "OPERATORS"]
 
 # What TorchScript's source calls without a dot.
 CALLED = """
 annotate uninitialized unchecked_cast getattr isinstance bool int float str range len list tuple
 """
 NAMES = frozenset(CALLED.split())
+
+# Methods of the archive's own classes; as a method of a tensor each is no operator, or a harmless one.
+OWN = """
+__init__ _apply_instance_norm _check_input_dim _conv_forward _ff_block _get_no_batch_dim _handle_no_batch_input
+_output_padding _sa_block decode decode_head encode forward forward_features merge_masks split
+"""
+METHODS = frozenset(OWN.split())
 
 TENSORS = """
 abs adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d add add_ addmm all

@@ -24,7 +24,7 @@ class Result:
 
     path: Path  # the run: runs/<bundle>/<variant>/<seed>
     arm: str
-    source: str  # the other dataset, for arms trained on one: source_only, source_teacher; else ""
+    source: str  # the other dataset, for arms trained on one: source_only, source_teacher; a named teacher's name; else ""
     target: str
     budget: str  # labelled target patients: "all" or a number
     options: tuple[tuple[str, str], ...]  # what else the study varied, sorted: (("r", "0"),)
@@ -101,6 +101,8 @@ def name_arm(bundle: str, base: str, dataset: str, group: str) -> tuple[str, str
         owner = bundle.removeprefix("teacher_")
         if for_target and owner != dataset:
             return ("source_teacher" if for_target[1] is None else f"source_teacher_{for_target[1]}"), owner
+        if base == "alone" and owner.startswith(f"{dataset}_"):  # one of several teachers of a dataset: its name
+            return "teacher", owner.removeprefix(f"{dataset}_")
         return ("teacher" if base == "alone" else f"teacher_{base}", "") if owner == dataset else None
     if bundle.startswith("student_"):
         owner = bundle.removeprefix("student_")

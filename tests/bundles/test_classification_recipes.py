@@ -155,8 +155,7 @@ def test_inference_sees_what_evaluation_saw(place: Path, dataset: str) -> None:
 def test_recipes_of_both_tasks_differ_in_what_the_tasks_differ_in() -> None:
     own = {
         "evaluate": {"imports", "postprocessing", "handlers"},
-        "inference": {"imports", "preprocessing", "inferer", "slice_mean", "postprocessing", "handlers"}
-        | {"inferring"},
+        "inference": {"imports", "preprocessing", "inferer", "slice_mean", "postprocessing", "handlers"} | {"inferring"},
     }
     for name, keys in own.items():
         files = (RECIPES / f"{name}_{task}.yaml" for task in ("classification", "segmentation"))

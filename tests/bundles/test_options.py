@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from monai.bundle import run
 
-from common.networks import TransResUNet, UNet
+from common.networks import EfficientNet, MedViT, TransResUNet, UNet
 from common.phantoms.layouts import write_dataset, write_dicom_series
 from common.runs import from_run
 
@@ -17,6 +17,8 @@ ROOT = Path(__file__).parents[2]
 TINY = {"image_size": 32, "max_epochs": 1, "epoch_length": 1, "batch_size": 2, "logging_file": False}
 UNET = {"unet::features": [4, 4, 8, 8, 8, 4]}
 TRANS = {"architecture": "TransResUNet", "transresunet::width": 4}
+EFFICIENT = {"networks::EfficientNet::variant": "test_efficientnet"}
+MEDVIT = {"architecture": "MedViT", "networks::MedViT::variant": "tiny"}
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +26,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     root = tmp_path_factory.mktemp("data")
     for name in ("acdc", "sunnybrook"):
         write_dataset(name, root, cases=8, size=32, slices=4)
+    for name in ("kermany", "nih"):
+        write_dataset(name, root, cases=15, size=32)
     return str(root)
 
 
@@ -55,6 +59,20 @@ def test_teachers_of_both_architectures_teach_a_unet(data: str, tmp_path: Path) 
         train("student_acdc", "distill", **distilled, **places, **UNET)
         assert isinstance(from_run(tmp_path / "student_acdc" / f"distill_{variant}" / "0"), UNet)
     assert isinstance(from_run(trans), TransResUNet)
+
+
+def test_teachers_of_both_architectures_teach_classifiers_early_and_late(data: str, tmp_path: Path) -> None:
+    places = {"data_dir": data, "runs_dir": str(tmp_path)}
+    train("teacher_kermany", "train", **places, **EFFICIENT)
+    train("teacher_nih", "adapt", target="kermany", **places, **MEDVIT)
+    teachers = [f"{tmp_path}/teacher_kermany/alone/0", f"{tmp_path}/teacher_nih/for_kermany/0"]
+    assert [type(from_run(run)) for run in teachers] == [EfficientNet, MedViT]
+    joint = tmp_path / "joint_teacher_pneumonia" / "for_kermany" / "0"
+    train("joint_teacher_pneumonia", "train", target="kermany", teachers=teachers, teacher_floor=0, **places)
+    for pairing, k, network in (("early", 1, EFFICIENT), ("late", 3, MEDVIT)):
+        options = {"teacher": str(joint), "teacher_floor": 0, "pairing": pairing, "k": k, "variant": f"{pairing}_{k}"}
+        train("student_kermany", "distill", **options, **places, **network)
+        assert isinstance(from_run(tmp_path / "student_kermany" / f"{pairing}_{k}" / "0"), EfficientNet if k == 1 else MedViT)
 
 
 def test_a_dicom_series_becomes_a_label_volume_in_its_geometry(data: str, tmp_path: Path) -> None:

@@ -79,7 +79,10 @@ STAGE_KEYS = {
     | {f"{NETWORK}::dropout", f"{NETWORK}::attention_dropout"},
     "distill": {NETWORK, "levels", "student_adapter", "pairing", "k", "ceiling", "beta", "gamma", "delta", "soft_output"}
     | {f"module_def::{key}" for key in ("levels", "student_adapter", "pairing", "k", "teacher_output")}
-    | {"loss::terms::contrastive::_target_", "loss::weights::contrastive"},
+    | {"loss::terms::contrastive::_target_", "loss::weights::contrastive"}
+    # what cross-architecture distillation sets otherwise than multi-dataset distillation is a fact of the bundle
+    | {"alpha", "warmup", "ramp", "loss::terms::soft_output::temperature"}
+    | {"loss::terms::geometric::_target_", "loss::weights::geometric"},
     "multi_head": {f"{NETWORK}::network"},
 }
 FLOOR = "maps"  # of TeacherFloor: a teacher's output is one vector of logits, not a map
