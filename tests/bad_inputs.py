@@ -92,11 +92,11 @@ def half(content: bytes) -> bytes:
     return content[: len(content) // 2]
 
 
-def rows(change: Callable[[list[list[str]]], object]) -> Damage:
+def rows(change: Callable[[list[list[str]]], object], dataset: str = "acdc") -> Damage:
     """Change the cells of the table, header first."""
 
     def damage(data: Path) -> None:
-        path = data / "acdc" / "index.csv"
+        path = data / dataset / "index.csv"
         table = [line.split(",") for line in path.read_text().splitlines()]
         change(table)
         path.write_text("\n".join(",".join(row) for row in table) + "\n")

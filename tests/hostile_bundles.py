@@ -119,8 +119,25 @@ def _aliased(records: dict[str, bytes], canary: Path) -> None:
     records[name] = records[name].replace(b"    conv_0 = self.conv_0\n", line.encode(), 1)
 
 
+def _line(line: str) -> Callable[[dict[str, bytes], Path], None]:
+    """Puts a line into the network's `forward`."""
+
+    def edit(records: dict[str, bytes], canary: Path) -> None:
+        name = next(name for name in records if name.endswith("basic_unet.py"))
+        records[name] = records[name].replace(
+            b"    conv_0 = self.conv_0\n", f"    {line}\n    conv_0 = self.conv_0\n".encode(), 1
+        )
+
+    return edit
+
+
 def _inside_ts(records: dict[str, bytes], canary: Path) -> None:
     records["extra/inference.json"] = json.dumps({"x": f"${payload(canary)}"}).encode()
+
+
+def _cookie(codec: str, newline: str) -> Callable[[str], str]:
+    """Code in what is a comment to whoever reads UTF-8."""
+    return lambda run: f"# coding: {codec}\n# {newline}{run}\n"
 
 
 def _legacy(folder: Path, canary: Path) -> None:
@@ -209,6 +226,7 @@ OTHER = "changes another part of the configuration"
 LEAVES = "a path that leaves the bundle"
 LOADER = {"_target_": "monai.transforms.LoadImaged", "keys": "image"}
 EVIL = {"_target_": "timeit.timeit", "number": 1}  # runs the text `stmt`
+SAVER = "monai.handlers.ClassificationSaver"
 EVIL_READER = {"reader": "timeit.timeit", "number": 1}
 
 # Name: (reason, content); the tests show that each creates the canary when MONAI resolves it.
@@ -252,6 +270,7 @@ STATIC: dict[str, tuple[str, Callable[[str], dict[str, Any]]]] = {
     "mode": (ARGUMENT, lambda run: {"x": {**LOADER, "_mode_": "debug"}}),
     "debugger": (ARGUMENT, lambda run: {"x": {**LOADER, "_debug_": True}}),
     "weights_from_the_net": (ARGUMENT, lambda run: {"x": {"_target_": "timm.create_model", "model_name": "hf-hub:evil/m"}}),
+    "target_in_an_expression": (RUN, lambda run: {"x": "$[{'_target_': 'os.system', 'command': 'true'}]"}),
     "import": (RUN, lambda run: {"imports": ["$import os"]}),
     "import_under_a_known_name": (RUN, lambda run: {"imports": ["$import os as torch"]}),
     "import_of_the_bundles_code": (RUN, lambda run: {"imports": ["$from scripts.evil import f"]}),
@@ -264,6 +283,10 @@ STATIC: dict[str, tuple[str, Callable[[str], dict[str, Any]]]] = {
     "path_upwards": (LEAVES, lambda run: {"x": ["data/../../secret"]}),
     "path_upwards_in_an_expression": (RUN, lambda run: {"x": "$@bundle_root + '/../x'"}),
     "path_from_an_empty_root": ("not a folder inside", lambda run: {"output_dir": "", "x": "$@output_dir + '/etc'"}),
+    "writes_settings": ("not a folder inside", lambda run: {"output_dir": ".ssh"}),
+    "writes_settings_deeper": ("not a folder inside", lambda run: {"output_dir": "a/.config"}),
+    "writes_what_is_read_at_start": (ARGUMENT, lambda run: {"x": {"_target_": SAVER, "filename": ".env"}}),
+    "writes_elsewhere": (ARGUMENT, lambda run: {"x": {"_target_": "monai.handlers.MetricsSaver", "save_dir": "scripts"}}),
     "path_from_a_hidden_root": ("not a folder inside", lambda run: {"y": "", "output_dir": "@y"}),
     "path_below_a_file_not_known": (RUN, lambda run: {"y": "", "x": "$@y + '/etc/passwd'"}),
     "download": ("an address on the net", lambda run: {"x": "https://example.org/x.pt"}),
@@ -294,9 +317,14 @@ _FILES = [
     Hostile("utf16", TRAIN, "cannot be read", text(TRAIN, lambda run: json.dumps({"x": f"${run}"}).encode("utf-16"))),
     Hostile("logging_args", LOG := "configs/logging.conf", "is run as code", text(LOG, lambda run: _logging(f"args=({run},)"))),
     Hostile("logging_class", LOG, "is run as code", text(LOG, lambda run: _logging("class=eval"))),
+    Hostile("logging_defaults", LOG, "may be run", text(LOG, lambda run: _logging(f"defaults={run}"))),
     Hostile("logging_file", LOG, "is run as code", text(LOG, lambda run: _logging("class=FileHandler"))),
     Hostile("code", "scripts/evil.py", "Python code", text("scripts/evil.py", str)),
     Hostile("code_at_import", "scripts/__init__.py", "Python code", text("scripts/__init__.py", str)),
+    Hostile("code_in_utf_7", "scripts/__init__.py", "Python code", text("scripts/__init__.py", _cookie("utf-7", "+AAo-"))),
+    Hostile(
+        "code_in_escapes", "scripts/__init__.py", "Python code", text("scripts/__init__.py", _cookie("unicode_escape", "\\n"))
+    ),
     Hostile("code_that_stands_in", "torch.py", "stand in", text("torch.py", str)),
     Hostile("sitecustomize", "sitecustomize.py", "every start", text("sitecustomize.py", str)),
     Hostile("compiled", C := "scripts/__pycache__/a.cpython-311.pyc", "compiled", text(C, lambda _: b"\0")),
@@ -313,6 +341,13 @@ _FILES = [
     Hostile("pickle_in_torchscript", "models/model.ts!data.pkl", "other than tensors", repacked("models/model.ts", _pickled)),
     Hostile("torchscript_saves", SOURCE, "an operator", repacked("models/model.ts", _saving)),
     Hostile("torchscript_reads", SOURCE, "an operator", repacked("models/model.ts", _aliased)),
+    Hostile("torchscript_method", SOURCE, "an operator", repacked("models/model.ts", _line("y = x._index_put_impl_([], x)"))),
+    Hostile("torchscript_getattr", SOURCE, "an operator", repacked("models/model.ts", _line('y = getattr(x, "resize_")([9])'))),
+    Hostile("torchscript_result", SOURCE, "an operator", repacked("models/model.ts", _line("y = torch.relu(x).resize_([9])"))),
+    Hostile("torchscript_local", SOURCE, "an operator", repacked("models/model.ts", _line("_9 = x.resize_; y = _9([9])"))),
+    Hostile(
+        "torchscript_library", SOURCE, "an operator", repacked("models/model.ts", _line('y = getattr(__torch__.torch, "x")'))
+    ),
     Hostile("torchscript_config", "models/model.ts!extra/inference.json", RUN, repacked("models/model.ts", _inside_ts)),
     Hostile("onnx_external", "models/model.onnx", "another file", _external),
     Hostile("onnx_library", "models/model.onnx", "library", _custom_operator),

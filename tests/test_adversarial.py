@@ -20,7 +20,7 @@ from common.adversarial import (
     one_or_own_heads,
 )
 from common.networks import JointClassifier, MultiHead, UNet
-from tests.tiny_classifier import images, tiny
+from tests.tiny_classifier import TinyClassifier, images, tiny
 
 WIDTHS = (2, 3, 4, 5, 6, 2)
 
@@ -84,16 +84,21 @@ def test_discriminator_has_the_decided_form_and_leaves_the_random_state() -> Non
     torch.testing.assert_close(one(level.repeat(1, 1, 2, 2, 1)), want)
 
 
-def train(lambdas_enabled: bool, discriminator: bool, r: int = 1, corrupt: bool = False, network=None, **names) -> dict:
-    """Weights of the network after a few Adam steps under an ignite engine."""
+def train(
+    lambdas_enabled: bool, discriminator: bool, r: int = 1, corrupt: bool = False, network=None, classes: int = 0, **names
+) -> dict:
+    """Weights of the network after a few Adam steps under an ignite engine; a classifier's with `classes`."""
     torch.manual_seed(0)
+    if classes:
+        network = TinyClassifier(out_channels=classes)
     module = AdversarialTeacher(network or UNet(features=WIDTHS), discriminator=discriminator, **names).train()
     noise = torch.rand(1)  # anything drawn after construction is drawn alike
-    loss = AdversarialLoss(task=task(), r=r)
+    loss = AdversarialLoss(task=nn.CrossEntropyLoss() if classes else task(), r=r)
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-2)
 
     def step(engine: Engine, seed: int) -> float:
         image, label = batch(seed)
+        label = (torch.arange(6) + seed) % classes if classes else label
         target_label = torch.full_like(label[3:], -77) if corrupt else label[3:]
         optimizer.zero_grad()
         value = loss(module(image + noise, 3), (label[:3], target_label))
@@ -111,15 +116,21 @@ def equal(one: dict, two: dict) -> bool:
     return all(torch.equal(one[key], two[key]) for key in one)
 
 
-def test_lambda_zero_is_joint_training_without_a_discriminator_bit_for_bit() -> None:
-    without = train(False, discriminator=False)
-    assert equal(train(False, discriminator=True), without)
-    assert not equal(train(True, discriminator=True), without)
+TASKS = pytest.mark.parametrize("classes", [0, 3], ids=["segmentation", "classification"])
 
 
-def test_with_r_zero_the_targets_labels_change_nothing() -> None:
-    assert equal(train(True, discriminator=True, r=0, corrupt=True), train(True, discriminator=True, r=0))
-    assert not equal(train(True, discriminator=True, r=0), train(True, discriminator=True, r=1))
+@TASKS
+def test_lambda_zero_is_joint_training_without_a_discriminator_bit_for_bit(classes: int) -> None:
+    without = train(False, discriminator=False, classes=classes)
+    assert equal(train(False, discriminator=True, classes=classes), without)
+    assert not equal(train(True, discriminator=True, classes=classes), without)
+
+
+@TASKS
+def test_with_r_zero_the_targets_labels_change_nothing(classes: int) -> None:
+    without = train(True, discriminator=True, r=0, classes=classes)
+    assert equal(train(True, discriminator=True, r=0, corrupt=True, classes=classes), without)
+    assert not equal(without, train(True, discriminator=True, r=1, classes=classes))
 
 
 def test_one_network_decodes_both_domains_in_one_pass() -> None:

@@ -268,7 +268,7 @@ SETTINGS: dict[str, tuple[str, dict[str, Any], list[str]]] = {
     "teachers no list": ("joint", {"teachers": "runs/a"}, ["teachers: 'runs/a'; give a list of runs"]),
     "level of the joint teacher": ("joint", {"levels": ["conv_9"]}, ["levels: conv_9 unknown", "are conv_0, down_1"]),
     "level of the student": ("distill", {"levels": ["down_9"]}, ["levels: down_9; the student's levels are conv_0"]),
-    "floor": ("distill", {"teacher_floor": "high"}, ["teacher_floor: 'high'; give a Dice from 0"]),
+    "floor": ("distill", {"teacher_floor": "high"}, ["teacher_floor: 'high'; give a score from 0"]),
     "heads": ("multi_head", {"sources": ["acdc"]}, ["acdc is named twice", "must differ from the target"]),
 }
 

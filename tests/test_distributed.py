@@ -8,47 +8,55 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from common.data.draws import EpochSampler
 
-# Instance norm, because batch norm's statistics are a rank's own on the CPU. SGD, because Adam turns the rounding error
-# of a gradient that is truly 0 (a bias before a norm) into a full step.
-EQUAL = {
-    "unet::norm": "instance",
-    "unet::features": [4, 4, 8, 8, 8, 4],
-    "optimizer::_target_": "torch.optim.SGD",
-    "learning_rate": 0.05,
-    "max_epochs": 3,
+# SGD, because Adam turns the rounding error of a gradient that is truly 0 (a bias before a norm) into a full step.
+EQUAL = {"optimizer::_target_": "torch.optim.SGD", "learning_rate": 0.05, "max_epochs": 3}
+# Instance and layer norm, because batch norm's statistics are a rank's own on the CPU; no dropout, whose noise is too.
+VIT = {"_target_": "common.networks.ViT", "variant": "test_vit", "image_size": 32, "out_channels": 2}
+NETWORKS = {
+    "cardiac": {"unet::norm": "instance", "unet::features": [4, 4, 8, 8, 8, 4]},
+    "pneumonia": {"networks::EfficientNet": VIT},
 }
+JOINT = {"cardiac": {"network_def::norm": "instance"}, "pneumonia": {"dropout": 0, "attention_dropout": 0}}
 STAGES = ("alone", "adapt", "joint", "distill", "distill_wide", "multi_head")
 OVERLAY = "bundles/multi_gpu.yaml"
 
 
-def overrides(stage: str) -> dict:
-    """`EQUAL`, and what only this stage has."""
-    own = {"distill": {"warmup": 0, "ramp": 1}, "joint": {"network_def::norm": "instance"}}
-    return EQUAL | own.get(stage.removesuffix("_wide"), {})
+@pytest.fixture(scope="module", params=["tiny_stages", "tiny_classifiers"], ids=["segmentation", "classification"])
+def stages(request) -> Any:
+    """The stages of a task, see tests/conftest.py."""
+    return request.getfixturevalue(request.param)
+
+
+def overrides(stages, stage: str) -> dict:
+    """`EQUAL`, the network, and what only this stage has."""
+    own = {"distill": {"warmup": 0, "ramp": 1}, "joint": JOINT[stages.group]}
+    network = {} if stage == "joint" else NETWORKS[stages.group]
+    return EQUAL | network | own.get(stage.removesuffix("_wide"), {})
 
 
 @pytest.fixture(scope="module")
-def one(tiny_stages, tmp_path_factory) -> Path:
+def one(stages, tmp_path_factory) -> Path:
     """Every stage in this process, batch 4."""
     runs = tmp_path_factory.mktemp("one")
     for stage in STAGES:
-        tiny_stages.train(stage, runs, teachers=runs, **overrides(stage))
+        stages.train(stage, runs, teachers=runs, **overrides(stages, stage))
     return runs
 
 
 @pytest.fixture(scope="module")
-def two(tiny_stages, one, tmp_path_factory) -> Path:
+def two(stages, one, tmp_path_factory) -> Path:
     """Every stage in two processes, batch 2 each, and a slice store that both build at once."""
     runs = tmp_path_factory.mktemp("two")
     jobs = []
     for stage in STAGES:
-        job = tiny_stages.job(stage, runs, teachers=one, **overrides(stage)) | {"batch_size": 2}
+        job = stages.job(stage, runs, teachers=one, **overrides(stages, stage)) | {"batch_size": 2}
         jobs.append(job | {"config_file": [job["config_file"], OVERLAY], "store_dir": str(runs / "store")})
     plan = runs / "jobs.json"
     plan.write_text(json.dumps(jobs))
@@ -67,9 +75,9 @@ def two(tiny_stages, one, tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_two_ranks_train_what_one_process_trains(tiny_stages, one, two, stage):
+def test_two_ranks_train_what_one_process_trains(stages, one, two, stage):
     """All that is trained (adapters and discriminator too), the losses and the validation agree."""
-    single, double = (tiny_stages.run_dir(stage, runs) for runs in (one, two))
+    single, double = (stages.run_dir(stage, runs) for runs in (one, two))
     mine, theirs = (torch.load(r / "checkpoints" / "last.pt", weights_only=True)["network"] for r in (single, double))
     assert mine.keys() == theirs.keys()
     for key, value in mine.items():
@@ -82,25 +90,25 @@ def test_two_ranks_train_what_one_process_trains(tiny_stages, one, two, stage):
     assert (first["processes"], last["processes"]) == (1, 2)
 
 
-def test_one_process_without_the_overlay_would_differ(tiny_stages, one, tmp_path):
+def test_one_process_without_the_overlay_would_differ(stages, one, tmp_path):
     """The comparison can fail: half the batch trains other weights."""
-    run = tiny_stages.train("alone", tmp_path, teachers=one, **EQUAL | {"batch_size": 2})
-    mine, theirs = (torch.load(r / "model.pt", weights_only=True) for r in (tiny_stages.run_dir("alone", one), run))
+    run = stages.train("alone", tmp_path, teachers=one, **overrides(stages, "alone") | {"batch_size": 2})
+    mine, theirs = (torch.load(r / "model.pt", weights_only=True) for r in (stages.run_dir("alone", one), run))
     assert max(float((value - theirs[key]).abs().max()) for key, value in mine.items()) > 1e-3
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_only_rank_0_writes(tiny_stages, two, stage):
-    run = tiny_stages.run_dir(stage, two)
+def test_only_rank_0_writes(stages, two, stage):
+    run = stages.run_dir(stage, two)
     single = {"config.json", "network.json", "folds.json", "history.json", "model.pt", "checkpoints", "events"}
     assert {path.name for path in run.iterdir()} == single
     events = list((run / "events").iterdir())
     assert len(events) == 2  # the trainer's and the evaluator's, of rank 0
 
 
-def test_both_ranks_build_one_store(tiny_stages, one, two):
+def test_both_ranks_build_one_store(stages, one, two):
     """The same arrays as one process builds, and nothing left over."""
-    mine, theirs = ({p.relative_to(s): p for p in s.rglob("*.*")} for s in (tiny_stages.store, two / "store"))
+    mine, theirs = ({p.relative_to(s): p for p in s.rglob("*.*")} for s in (stages.store, two / "store"))
     assert mine.keys() == theirs.keys()
     assert all(p.read_bytes() == theirs[name].read_bytes() for name, p in mine.items())
 

@@ -37,9 +37,21 @@ def test_every_script_is_named() -> None:
         assert (ROOT / "scripts" / f"{name}.py").is_file(), name
 
 
+def test_every_group_is_named_with_its_datasets() -> None:
+    text = " ".join(README.split())
+    for path in (ROOT / "bundles").glob("*.yaml"):
+        datasets = yaml.safe_load(path.read_text()).get("datasets")
+        assert datasets is None or f"`{path.stem}` ({', '.join(datasets)})" in text, path.stem
+
+
+def test_every_document_is_named() -> None:
+    line = next(line for line in README.splitlines() if line.startswith("docs/ "))
+    assert set(line.removeprefix("docs/").replace(",", " ").split()) == {path.stem for path in (ROOT / "docs").glob("*.md")}
+
+
 def test_the_commands_name_files_and_keys_that_exist() -> None:
     commands = re.findall(r"^python -m monai.bundle run (\w+) --config_file (\S+)(.*)$", README, flags=re.MULTILINE)
-    assert len(commands) >= 7
+    assert len(commands) >= 13
     for run_id, file, flags in commands:
         config = yaml.safe_load((ROOT / file).read_text())
         assert run_id in config
@@ -51,5 +63,5 @@ def test_links_and_make_targets_exist() -> None:
     for target in re.findall(r"\]\((docs/[^)#]+)\)", README):
         assert (ROOT / target).is_file(), target
     makefile = (ROOT / "Makefile").read_text()
-    for name in re.findall(r"make (demo|test|lint|sync|bench)\b", README):
+    for name in re.findall(r"make (demo|test|accept|lint|sync|bench)\b", README):
         assert re.search(rf"^{name}:", makefile, flags=re.MULTILINE), name

@@ -59,25 +59,31 @@ def flat(value: Any, name: str = "") -> dict[str, Any]:
     return {name: value}
 
 
+@pytest.fixture(scope="module", params=["tiny_stages", "tiny_classifiers"], ids=["segmentation", "classification"])
+def stages(request) -> Any:
+    """The stages of a task, see tests/conftest.py."""
+    return request.getfixturevalue(request.param)
+
+
 @pytest.fixture(scope="module")
-def whole(tiny_stages, tmp_path_factory) -> Path:
+def whole(stages, tmp_path_factory) -> Path:
     """Every stage, never interrupted."""
     runs = tmp_path_factory.mktemp("whole")
-    for stage in tiny_stages.stages:
-        tiny_stages.train(stage, runs, teachers=runs)
+    for stage in stages.stages:
+        stages.train(stage, runs, teachers=runs)
     return runs
 
 
 @pytest.fixture(scope="module")
-def killed(tiny_stages, whole, tmp_path_factory) -> Path:
+def killed(stages, whole, tmp_path_factory) -> Path:
     """Every stage, killed once."""
     runs = tmp_path_factory.mktemp("killed")
     jobs = []
-    for stage in tiny_stages.stages:
+    for stage in stages.stages:
         moment, name, n = KILLS[stage]
-        best = history(tiny_stages.run_dir(stage, whole))["best_epoch"]
+        best = history(stages.run_dir(stage, whole))["best_epoch"]
         kill = [moment, name, best + 1 if n is None else n]
-        jobs.append({"kill": kill, "run": tiny_stages.job(stage, runs, teachers=whole)})
+        jobs.append({"kill": kill, "run": stages.job(stage, runs, teachers=whole)})
     plan = runs / "jobs.json"
     plan.write_text(json.dumps(jobs))
     path = os.pathsep.join([str(Path.cwd()), *sys.path])
@@ -94,20 +100,21 @@ def killed(tiny_stages, whole, tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("stage", KILLS)
-def test_killed_stage_ends_bit_equal(tiny_stages, whole, killed, stage):
-    run = tiny_stages.run_dir(stage, killed)
+def test_killed_stage_ends_bit_equal(stages, whole, killed, stage):
+    run = stages.run_dir(stage, killed)
     assert not (run / "model.pt").exists()  # a killed run never looks complete
-    tiny_stages.train(stage, killed, teachers=whole)
-    assert_same(run, tiny_stages.run_dir(stage, whole))
+    stages.train(stage, killed, teachers=whole)
+    assert_same(run, stages.run_dir(stage, whole))
     assert not list(run.rglob("*.tmp"))  # what the killed process was writing is gone
 
 
-def test_killed_command_ends_bit_equal(tiny_stages, whole, tmp_path):
+@pytest.mark.parametrize("stages", ["tiny_stages"], indirect=True, ids=["segmentation"])
+def test_killed_command_ends_bit_equal(stages, whole, tmp_path):
     """The real command line, killed from outside after its second epoch was saved."""
-    job = tiny_stages.job("alone", tmp_path, teachers=whole)
+    job = stages.job("alone", tmp_path, teachers=whole)
     command = [sys.executable, "-m", "monai.bundle", "run", job.pop("run_id")]
     command += [word for key, value in job.items() for word in (f"--{key}", str(value))]
-    last = tiny_stages.run_dir("alone", tmp_path) / "checkpoints" / "last.pt"
+    last = stages.run_dir("alone", tmp_path) / "checkpoints" / "last.pt"
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=log, stderr=log)
         saves, seen = 0, None
@@ -117,30 +124,32 @@ def test_killed_command_ends_bit_equal(tiny_stages, whole, tmp_path):
             saves, seen = saves + (stamp != seen), stamp
         process.kill()
     assert process.wait() == -signal.SIGKILL, (tmp_path / "log").read_text()
-    tiny_stages.train("alone", tmp_path, teachers=whole)
-    assert_same(tiny_stages.run_dir("alone", tmp_path), tiny_stages.run_dir("alone", whole))
+    stages.train("alone", tmp_path, teachers=whole)
+    assert_same(stages.run_dir("alone", tmp_path), stages.run_dir("alone", whole))
 
 
-def test_starting_a_complete_run_again_changes_nothing(tiny_stages, whole, tmp_path):
-    run, before = tiny_stages.run_dir("distill", tmp_path), tiny_stages.run_dir("distill", whole)
+@pytest.mark.parametrize("stages", ["tiny_stages"], indirect=True, ids=["segmentation"])
+def test_starting_a_complete_run_again_changes_nothing(stages, whole, tmp_path):
+    run, before = stages.run_dir("distill", tmp_path), stages.run_dir("distill", whole)
     shutil.copytree(before, run)
-    tiny_stages.train("distill", tmp_path, teachers=whole)
+    stages.train("distill", tmp_path, teachers=whole)
     assert_same(run, before)
     assert (run / "history.json").read_bytes() == (before / "history.json").read_bytes()
 
 
-def test_a_run_cannot_be_made_longer(tiny_stages, whole, tmp_path):
+@pytest.mark.parametrize("stages", ["tiny_stages"], indirect=True, ids=["segmentation"])
+def test_a_run_cannot_be_made_longer(stages, whole, tmp_path):
     """The schedules end with max_epochs, so a longer run is another run."""
-    run = tiny_stages.run_dir("alone", tmp_path)
-    shutil.copytree(tiny_stages.run_dir("alone", whole), run)
+    run = stages.run_dir("alone", tmp_path)
+    shutil.copytree(stages.run_dir("alone", whole), run)
     with pytest.raises(Exception) as error:
-        tiny_stages.train("alone", tmp_path, teachers=whole, max_epochs=6)
+        stages.train("alone", tmp_path, teachers=whole, max_epochs=6)
     chain, cause = [], error.value
     while cause is not None:
         chain.append(str(cause))
         cause = cause.__cause__
     assert f"{run} was begun with another max_epochs (config.json: 4, now 6)" in chain[-1]
-    assert_same(run, tiny_stages.run_dir("alone", whole))
+    assert_same(run, stages.run_dir("alone", whole))
 
 
 # One network, one handler and scores that are given: the states that a resume must not lose.
