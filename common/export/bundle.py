@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -59,16 +59,19 @@ def export_bundle(
     _check_name(folder, version)
     source = read_source(run_dir, dataset=dataset)
     image = real_slice(source, data_dir=data_dir)
-    scratch = folder.parent / f".{os.getpid()}" / folder.name  # the last part is the bundle's name for what is written inside
+    scratch: Path | None = None
     try:
-        scratch.mkdir(parents=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".export-", dir=folder.parent)) / folder.name
+        scratch.mkdir()
         meta = full_metadata(source, folder.name, version=version, changelog=changelog, authors=authors)
         gap = _write(source, scratch, meta, image)
         scratch.rename(folder)
     except OSError as error:
         raise OSError(f"cannot write the bundle {folder} ({error.strerror or error}); nothing was exported.") from error
     finally:
-        shutil.rmtree(scratch.parent, ignore_errors=True)
+        if scratch is not None:
+            shutil.rmtree(scratch.parent, ignore_errors=True)
     return gap
 
 

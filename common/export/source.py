@@ -22,6 +22,9 @@ UNSTATED = {
     "licence": "the data are not distributed and no right to them is granted; ask the institution that trained this model",
 }
 
+CONFIG = ("group_file", "bundle_root", "image_size", "max_epochs", "epoch_length", "batch_size", "learning_rate", "seed")
+METRICS = ("dataset", "mean", "units", "parameters")
+
 
 @dataclass(frozen=True)
 class Source:
@@ -57,7 +60,7 @@ def read_source(run_dir: str | Path, *, dataset: str | None = None) -> Source:
     if (run / "configs").is_dir():
         raise ValueError(f"{run} is a bundle, not a run of one; give the folder of a run, such as runs/{run.name}/distill/0.")
     network = from_run(run)  # refuses what is missing, unfinished or damaged
-    config = json.loads((run / "config.json").read_text())
+    config = _read(run / "config.json", CONFIG, "train the run again")
     name = dataset or config.get("dataset") or config["target"]
     group = load_group(config["group_file"])
     facts = load_facts(config["group_file"], name)
@@ -68,11 +71,10 @@ def read_source(run_dir: str | Path, *, dataset: str | None = None) -> Source:
             f"{file} does not exist: a model leaves the house with its figures. Evaluate the run first: python -m monai.bundle"
             f" run evaluating --config_file {evaluate} --run_dir {run} --dataset {name} --data_dir DATA"
         )
-    try:
-        metrics = json.loads(file.read_text())
-        cases = {unit["case"] for unit in metrics["units"]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{file} is damaged ({error}); evaluate the run again.") from error
+    metrics = _read(file, METRICS, "evaluate the run again")
+    if metrics["dataset"] != name:
+        raise ValueError(f"{file} has the figures of dataset {metrics['dataset']}; evaluate the run on {name} again.")
+    cases = {unit["case"] for unit in metrics["units"]}
     learned = [name, *(config.get(key) for key in ("dataset", "target")), *(config.get("sources") or [])]
     about = group.get("about") or {}
     datasets = {d: UNSTATED | (about.get(d) or {}) for d in dict.fromkeys(learned) if d in group["datasets"]}
@@ -82,7 +84,20 @@ def read_source(run_dir: str | Path, *, dataset: str | None = None) -> Source:
     return Source(run, network, facts, config, metrics, group["task"], size, datasets, len(cases))
 
 
+def _read(file: Path, keys: tuple[str, ...], remedy: str) -> dict[str, Any]:
+    try:
+        value = json.loads(file.read_text())
+        missing = [key for key in keys if key not in value]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{file} is damaged ({error}); {remedy}.") from error
+    if missing:
+        raise ValueError(f"{file} is damaged (no {', '.join(missing)}); {remedy}.")
+    return value
+
+
 def real_slice(source: Source, *, data_dir: str | None = None) -> torch.Tensor:
     """A slice `(1, 1, H, W)` with foreground of a test patient, as the network sees it."""
     found = test_slices(source.run, source.facts.name, 1, data_dir=data_dir)
+    if not found:
+        raise ValueError(f"no slice of {source.facts.name}'s test patients has a label: the formats cannot be compared.")
     return found[0][0][None]

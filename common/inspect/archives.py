@@ -134,7 +134,9 @@ def _aliases(function: ast.FunctionDef) -> Iterator[str]:
     stored = [node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
     stored += [node.arg for node in ast.walk(function) if isinstance(node, ast.arg)]
     once = [node for node in ast.walk(function) if isinstance(node, ast.Assign) and len(node.targets) == 1]
-    own = {node.targets[0].id for node in once if isinstance(node.targets[0], ast.Name) and _chain(node.value)[0] == "__torch__"}
+    own = {
+        node.targets[0].id for node in once if isinstance(node.targets[0], ast.Name) and _chain(node.value)[0] == "__torch__"
+    }
     for name in sorted(called):
         if stored.count(name) != (name not in NAMES) or (name not in NAMES and name not in own):
             yield f"{name}()"

@@ -27,7 +27,7 @@ PART = r"\w[\w.-]*"  # not hidden: a bundle started from a home folder could wri
 INSIDE = re.compile(rf"\.|(\./)?{PART}(/{PART})*|\$@({'|'.join(ROOTS)}) \+ '(/{PART})+'")
 NOTES = ("_target_", "_disabled_", "_requires_", "_desc_", "_mode_")  # keys that are no arguments
 META = "metadata.json"
-LOGGING = frozenset("keys level handlers qualname propagate formatter format datefmt style validate".split())
+LOGGING = {"keys", "level", "handlers", "qualname", "propagate", "formatter", "format", "datefmt", "style", "validate"}
 
 
 def check_config(name: str, data: bytes, *, carried: Collection[str] = ()) -> list[Reason]:

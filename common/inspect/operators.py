@@ -11,10 +11,10 @@ annotate uninitialized unchecked_cast getattr isinstance bool int float str rang
 """
 NAMES = frozenset(CALLED.split())
 
-# Methods of the archive's own classes; as a method of a tensor each is no operator, or a harmless one.
+# Methods of the networks' classes (ours, MONAI's, torch's, timm's); as a method of a tensor each is no operator, or harmless.
 OWN = """
 __init__ _apply_instance_norm _check_input_dim _conv_forward _ff_block _get_no_batch_dim _handle_no_batch_input
-_output_padding _sa_block decode decode_head encode forward forward_features merge_masks split
+_output_padding _pos_embed _sa_block decode decode_head encode forward forward_features forward_head merge_masks pool split
 """
 METHODS = frozenset(OWN.split())
 
