@@ -17,7 +17,7 @@ demo: setup ## The main job on phantoms: three teachers, joint teacher, student,
 	$(RUN) scripts/demo.py
 
 test: setup
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n auto --dist loadfile
 
 accept: export ACCEPT := $(ACCEPT)
 accept: setup ## Exported students in a MONAI Label server and an NVFLARE federation, in a pinned environment of their own

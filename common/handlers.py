@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -21,7 +22,13 @@ from torch import nn
 
 from .errors import brief
 
-__all__ = ["RunKeeper", "TeacherFloor", "save_atomic"]
+__all__ = ["RunKeeper", "TeacherFloor", "digest", "save_atomic"]
+
+
+def digest(file: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def save_atomic(value: Any, path: Path) -> None:

@@ -2,6 +2,6 @@
 """From a trained run to a self-contained MONAI bundle that needs nothing of this project."""
 
 from .bundle import export_bundle
-from .manifest import digest, manifest
+from .manifest import manifest
 
-__all__ = ["digest", "export_bundle", "manifest"]
+__all__ = ["export_bundle", "manifest"]

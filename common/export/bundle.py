@@ -129,4 +129,4 @@ def _check_labels(meta: dict[str, Any]) -> None:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, indent=4) + "\n"
+    return json.dumps(value, indent=4, allow_nan=False) + "\n"

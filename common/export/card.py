@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ..bundle_card import metadata
@@ -42,13 +43,18 @@ def full_metadata(source: Source, name: str, *, version: str, changelog: str, au
     """configs/metadata.json by the zoo's schema, with the figures of the run's own test patients."""
     out = metadata(name, description(source), source.facts, packages=PACKAGES[source.task])
     about = next(iter(source.datasets.values()))
-    mean = {key: round(value, 4) for key, value in source.metrics["mean"].items() if isinstance(value, float)}
+    mean = {key: round(value, 4) for key, value in source.metrics["mean"].items() if _known(value)}
     out |= {"version": version, "changelog": {version: changelog}, "authors": authors, "intended_use": INTENDED}
     out |= {"data_source": _sources(source), "eval_metrics": mean, "references": []}
     for tensors in out["network_data_format"].values():
         for tensor in tensors.values():
             tensor["modality"] = about["modality"]
     return out
+
+
+def _known(value: float | None) -> bool:
+    """A metric that is undefined on this test set is null."""
+    return value is not None and math.isfinite(value)
 
 
 def _sources(source: Source) -> str:
@@ -131,7 +137,7 @@ def _modalities(source: Source) -> list[str]:
 
 def _performance(source: Source) -> str:
     names = {"hd95": f"HD95 ({source.metrics.get('hd95_unit', 'px')})", "iou": "IoU", "auroc": "AUROC", "ece": "ECE"}
-    mean = {key: value for key, value in source.metrics["mean"].items() if value is not None}
+    mean = {key: value for key, value in source.metrics["mean"].items() if _known(value)}
     rows = [
         f"On the {source.test_cases} test patients of {source.metrics['dataset']} (fold {source.config['seed']}), whom no"
         " network of this model's making has seen.", "",

@@ -106,7 +106,10 @@ def write_torchscript(network: nn.Module, file: Path, metadata: Mapping[str, Any
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript is deprecated by torch and demanded by MONAI's clients
-        scripted = torch.jit.script(network)
+        try:
+            scripted = torch.jit.script(network)
+        except Exception as error:  # torch has several types, none public
+            raise ValueError(f"{type(network).__name__} cannot be scripted ({brief(error)}); nothing was exported.") from error
     with tempfile.TemporaryDirectory() as scratch:
         whole = Path(scratch) / file.name
         save_net_with_metadata(
@@ -132,10 +135,16 @@ def write_onnx(network: nn.Module, file: Path, image: torch.Tensor) -> None:
     batch = torch.export.Dim("batch", min=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            network, (image.repeat(2, 1, 1, 1),), dynamo=True, verbose=False, input_names=["image"], output_names=["pred"],
-            dynamic_shapes=({0: batch},),
-        )  # fmt: skip
+        try:
+            program = torch.onnx.export(
+                network, (image.repeat(2, 1, 1, 1),), dynamo=True, verbose=False, input_names=["image"], output_names=["pred"],
+                dynamic_shapes=({0: batch},),
+            )  # fmt: skip
+        except ModuleNotFoundError:
+            raise
+        except Exception as error:  # torch has several types
+            name = type(network).__name__
+            raise ValueError(f"{name} cannot be exported to ONNX ({brief(error)}); nothing was exported.") from error
     assert program is not None
     model: Any = program.model_proto
     graphs = [model.graph, *model.functions]

@@ -3,18 +3,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
-__all__ = ["NAME", "digest", "manifest"]
+from ..handlers import digest
+
+__all__ = ["NAME", "manifest"]
 
 NAME = "manifest.json"
-
-
-def digest(file: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def manifest(folder: Path) -> dict[str, dict[str, str]]:

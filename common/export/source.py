@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ..data.facts import Facts, load_facts, load_group
+from ..handlers import digest
 from ..networks import FeatureNet
 from ..runs import from_run, test_slices
 
@@ -23,7 +24,7 @@ UNSTATED = {
 }
 
 CONFIG = ("group_file", "bundle_root", "image_size", "max_epochs", "epoch_length", "batch_size", "learning_rate", "seed")
-METRICS = ("dataset", "mean", "units", "parameters")
+METRICS = ("dataset", "weights", "mean", "units", "parameters")
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ def read_source(run_dir: str | Path, *, dataset: str | None = None) -> Source:
     metrics = _read(file, METRICS, "evaluate the run again")
     if metrics["dataset"] != name:
         raise ValueError(f"{file} has the figures of dataset {metrics['dataset']}; evaluate the run on {name} again.")
+    if metrics["weights"] != digest(run / "model.pt"):
+        raise ValueError(f"{file} has the figures of other weights than {run / 'model.pt'}; evaluate the run again.")
     cases = {unit["case"] for unit in metrics["units"]}
     learned = [name, *(config.get(key) for key in ("dataset", "target")), *(config.get("sources") or [])]
     about = group.get("about") or {}

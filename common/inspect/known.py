@@ -93,6 +93,7 @@ ROOTS = ("bundle_root", "dataset_dir", "output_dir", "ckpt_dir")
 
 EXPRESSIONS = (
     "torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
+    "@network_def.to(@device)",
     "@network_def.to(device=@device, memory_format=torch.channels_last)",
     "@network.parameters()",
     "@evaluator.run()",
@@ -103,8 +104,7 @@ EXPRESSIONS = (
     "[1 if s == -1 else s for s in @spatial_size]",
     "[{'image': path} for path in sorted(glob.glob(@dataset_dir + '/*.nii.gz'))]",
     "sorted(glob.glob(@dataset_dir + '/imagesTr/*.nii.gz'))",
-    "sorted(glob.glob(@dataset_dir + '/labelsTr/*.nii.gz'))",
-    "[{'image': image, 'label': label} for image, label in zip(@images, @labels)]",
+    "[{'image': image, 'label': image.replace('imagesTr', 'labelsTr')} for image in @images]",
     "@cases[:len(@cases) // 5]",
     "@cases[len(@cases) // 5:]",
     "bool(@validate#dataset#data)",

@@ -13,14 +13,14 @@ import torch
 from ignite.engine import Events
 from monai.engines import IterationEvents, SupervisedEvaluator
 
-from ..handlers import save_atomic
+from ..handlers import digest, save_atomic
 from .gather import gather, is_main_rank
 
 logger = logging.getLogger(__name__)
 
 
 class MetricsFile:
-    """At COMPLETED, puts `{dataset, run} | compute() | {parameters, seconds_per_case}` in place atomically.
+    """At COMPLETED, puts `{dataset, run, weights} | compute() | {parameters, seconds_per_case}` in place atomically.
 
     `compute` is called on every rank and gives at least `units` (rows with `case`) and `mean`. `seconds_per_case` counts
     network and inferer, not reading nor metrics.
@@ -54,7 +54,9 @@ class MetricsFile:
         seconds = sum(gather(self._seconds))
         if not is_main_rank():
             return
-        result = {"dataset": self.dataset, "run": self.run} | result
+        weights = Path(self.run) / "model.pt"  # what the figures are of, so that an export can tell
+        told = {"dataset": self.dataset, "run": self.run, "weights": digest(weights) if weights.is_file() else None}
+        result = told | result
         result["parameters"] = sum(p.numel() for p in engine.network.parameters())
         result["seconds_per_case"] = seconds / len({row["case"] for row in result["units"]})
         save_atomic(json.dumps(result, indent=1, allow_nan=False) + "\n", self.output)

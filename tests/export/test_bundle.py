@@ -49,6 +49,21 @@ def test_nothing_of_the_training_machine_or_its_patients_leaves(exported: Export
             assert secret.encode() not in data, (name, secret)
 
 
+def test_what_is_planted_in_a_run_does_not_leave(exported: Exported, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(exported.runs["student_lits"], tmp_path / "run"))
+    for name in ("config.json", "history.json", "test/lits/metrics.json"):
+        value = json.loads((run / name).read_text())
+        for unit in value.get("units", []):
+            unit["case"] = "lits/MRN-4711"
+        (run / name).write_text(json.dumps(value | {"note": "/home/doctor/MRN-4711", "run": "/home/doctor/runs"}))
+    folds = json.loads((run / "folds.json").read_text())
+    folds["datasets"]["lits"]["train"] = ["lits/MRN-4711"]
+    (run / "folds.json").write_text(json.dumps(folds))
+    export(exported, tmp_path / "liver", run)
+    for name, data in contents(tmp_path / "liver"):
+        assert b"MRN-4711" not in data and b"/home/doctor" not in data, name
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_manifest_names_every_file(exported: Exported, kind: str) -> None:
     folder = exported.folders[kind]
@@ -143,6 +158,10 @@ def broken(exported: Exported, tmp_path: Path, change: str) -> Path:
             (run / "model.pt").write_bytes((run / "model.pt").read_bytes()[:1000])
         case "another network":
             shutil.copyfile(exported.runs["student_trans"] / "model.pt", run / "model.pt")
+        case "other weights":
+            shutil.copyfile(exported.runs["teacher_lits"] / "model.pt", run / "model.pt")
+        case "no record":
+            (run / "config.json").write_text('{"seed": 0}')
         case "not evaluated":
             shutil.rmtree(run / "test")
         case "torn metrics":
@@ -159,6 +178,8 @@ def broken(exported: Exported, tmp_path: Path, change: str) -> Path:
         ("unfinished", "model.pt"),
         ("half-written", "damaged"),
         ("another network", "architecture"),
+        ("other weights", "figures of other weights"),
+        ("no record", r"config\.json is damaged \(no group_file"),
         ("not evaluated", "Evaluate the run first"),
         ("torn metrics", "metrics.json"),
         ("a bundle", "a bundle, not a run"),
