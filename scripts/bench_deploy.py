@@ -88,7 +88,7 @@ def volume(*, folder: Path, features: tuple[int, ...], threads: int) -> list[Row
     workflow.initialize()
     evaluator = workflow.parser.get_parsed_content("evaluator")
     for name, event in {"loaded": Events.ITERATION_STARTED, "network": Events.ITERATION_COMPLETED}.items():
-        evaluator.add_event_handler(event, lambda name=name: marks.setdefault(name, time.perf_counter()))
+        evaluator.add_event_handler(event, lambda _, name=name: marks.setdefault(name, time.perf_counter()))
     workflow.run()
     total = time.perf_counter() - start
     torch.set_num_threads(1)

@@ -79,8 +79,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--job", action="store_true", help="write the job for `nvflare job submit` instead of simulating it")
     given = parser.parse_args()
-    sites = {name: folder for name, _, folder in (site.partition("=") for site in given.site)}
+    named = [site.partition("=") for site in given.site]
+    sites = {name: folder for name, _, folder in named}
     try:
+        if len(sites) < len(named):
+            raise ValueError(f"--site: {', '.join(given.site)} name a site twice; give each a name of its own.")
         if given.job:
             out, bundle = given.out.resolve(), given.bundle.resolve()
             with contextlib.chdir(HERE):

@@ -19,8 +19,8 @@ TEXTS = {
         "fine_tuning": "`configs/train.json` fine-tunes it on volumes of your own; label volumes hold the class indices listed"
         " under Output.",
         "input": "One channel: a volume, run slice by slice.",
-        "infer": "Segment the volumes of `data/imagesTs`; label volumes are written to `eval`:",
-        "train": "Fine-tune on `data/imagesTr` and `data/labelsTr`",
+        "infer": "Segment the volumes (`.nii.gz`) of `data/imagesTs`; label volumes are written to `eval`:",
+        "train": "Fine-tune on the volumes of `data/imagesTr` and their labels of the same names in `data/labelsTr`",
     },
     "classification": {
         "fine_tuning": "`configs/train.json` fine-tunes it on images of your own, a folder a class.",
