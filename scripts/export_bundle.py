@@ -22,7 +22,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("run", type=Path, help="runs/<bundle>/<variant>/<seed>")
     parser.add_argument("--out", type=Path, required=True, help="new folder; its last part is the bundle's name")
     parser.add_argument("--dataset", help="for networks with several heads, whose head")
-    parser.add_argument("--data_dir", type=Path, help="folder of the datasets, if it moved since training: a test slice is read")
+    parser.add_argument(
+        "--data_dir", type=Path, help="folder of the datasets, if it moved since training: a test slice is read"
+    )
     parser.add_argument("--version", default="1.0.0", help="three single digits (default 1.0.0)")
     parser.add_argument("--changelog", default="first version", help="what is new in this version")
     parser.add_argument("--authors", default="Medistill", help="who trained it")

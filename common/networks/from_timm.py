@@ -16,5 +16,6 @@ def from_timm(variant: str, kind: type[nn.Module], options: dict[str, Any], *, p
     """
     # A name like hf-hub:... is no model of timm's own, and would be looked up on the net.
     if not timm.is_model(variant) or timm.model_entrypoint(variant).__module__ != kind.__module__:
-        raise ValueError(f"variant: {variant!r}; give a {kind.__name__} of timm {timm.__version__}, see timm.list_models()")
+        known = f"a {kind.__name__} of timm {timm.__version__}, see timm.list_models()"
+        raise ValueError(f"variant: {variant!r}; give {known}")
     return timm.create_model(variant, pretrained=pretrained, **options)

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 class FusionAttention(nn.Module):
     """Self-attention over the pixels of one image's map, then an MLP, both residual (stage 2, section 3.2).
 
-    `x = P t + W softmax(q(n) k(n)^T / sqrt(d)) v(n)` with `n = norm(t)` and several heads, `y = x + mlp(norm(x))`, where
-    `t` are the map's pixels and `P` is a linear projection (a 1x1 convolution) where the widths differ, else the identity.
-    `forward`: `(B, in_channels, h, w) -> (B, channels, h, w)`. `dropout` acts on the attention's output, in the MLP and on
-    its output, `attention_dropout` on the attention's weights. Raises ValueError for a width that the heads do not divide,
-    and for dropouts outside of [0, 1).
+    `x = P t + W softmax(q(n) k(n)^T / sqrt(d)) v(n)` with `n = norm(t)` and several heads, `y = x + mlp(norm(x))`,
+    where `t` are the map's pixels and `P` is a linear projection (a 1x1 convolution) where the widths differ, else the
+    identity. `forward`: `(B, in_channels, h, w) -> (B, channels, h, w)`. `dropout` acts on the attention's output, in
+    the MLP and on its output, `attention_dropout` on the attention's weights. Raises ValueError for a width that the
+    heads do not divide, and for dropouts outside of [0, 1).
 
-    Decision: multi-dataset cross-domain distillation names the block and never defines it; this is a pre-norm transformer
-    block (Dosovitskiy et al. 2021), whose queries, keys and values read the wider input where it reduces the width. No
-    position is added: the maps of convolutional teachers carry it.
+    Decision: multi-dataset cross-domain distillation names the block and never defines it; this is a pre-norm
+    transformer block (Dosovitskiy et al. 2021), whose queries, keys and values read the wider input where it reduces
+    the width. No position is added: the maps of convolutional teachers carry it.
     """
 
     def __init__(
@@ -36,7 +36,9 @@ class FusionAttention(nn.Module):
         if heads < 1 or channels < 1 or channels % heads:
             raise ValueError(f"heads: {heads} do not divide {channels} channels; choose heads that do")
         if not (0 <= dropout < 1 and 0 <= attention_dropout < 1):
-            raise ValueError(f"dropout: {dropout}, attention_dropout: {attention_dropout}; give numbers from 0 to below 1")
+            raise ValueError(
+                f"dropout: {dropout}, attention_dropout: {attention_dropout}; give numbers from 0 to below 1"
+            )
         self.heads = heads
         self.attention_dropout = attention_dropout
         self.project = nn.Linear(in_channels, channels) if in_channels != channels else nn.Identity()

@@ -41,7 +41,9 @@ class Hybrid(FeatureNet):
         self.repeated = [spec.stride != stride for spec in deepest]
         for k, spec in enumerate(deepest):
             if self.repeated[k] and spec.name != "class_token":
-                raise ValueError(f"branches[{k}] has a bottleneck of stride {spec.stride}, another of {stride}: no common grid")
+                raise ValueError(
+                    f"branches[{k}] has a bottleneck of stride {spec.stride}, another of {stride}: no common grid"
+                )
         self.finest = self.repeated.index(False)
         self.widths = [spec.channels for spec in deepest]
         self.spatial_dims = first.spatial_dims

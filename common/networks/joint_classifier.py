@@ -18,19 +18,20 @@ class JointClassifier(FeatureNet):
     """A FeatureNet whose levels are what `fa_blocks` FusionAttention blocks make of several teachers' bottlenecks.
 
     Stage 2 of multi-dataset cross-domain distillation for classification, section 3.2: a 1x1 convolution (adapter) per
-    teacher brings its bottleneck to `joint_ch` channels; their concatenation passes a chain of blocks, the first of which
-    reduces it to `joint_ch`; a new linear classifier reads the pooled output of the last. `teachers[0]` is the target
-    teacher; architectures may differ, grids too: on the target teacher's grid coarser maps are interpolated linearly, finer
-    ones averaged. The encoders are copies, frozen: no gradient, eval mode even under `train()`. Levels fa_1 .. fa_n are
-    `(B, joint_ch, h, w)` on the target teacher's bottleneck grid; the output is `(B, out_channels)` logits. `dropout` also
-    acts before the classifier. Tables 9 and 12 give `joint_ch`, `fa_blocks` and the dropouts a dataset.
+    teacher brings its bottleneck to `joint_ch` channels; their concatenation passes a chain of blocks, the first of
+    which reduces it to `joint_ch`; a new linear classifier reads the pooled output of the last. `teachers[0]` is the
+    target teacher; architectures may differ, grids too: on the target teacher's grid coarser maps are interpolated
+    linearly, finer ones averaged. The encoders are copies, frozen: no gradient, eval mode even under `train()`. Levels
+    fa_1 .. fa_n are `(B, joint_ch, h, w)` on the target teacher's bottleneck grid; the output is `(B, out_channels)`
+    logits. `dropout` also acts before the classifier. Tables 9 and 12 give `joint_ch`, `fa_blocks` and the dropouts a
+    dataset.
 
-    `target_head` (ours) adds the logits that a head of the target teacher's architecture gives on its levels, so that what
-    is fused needs to learn only what that teacher lacks; those levels, named target_*, then come before the blocks'.
-    `warm_start` (ours) is `target_head` with that teacher's own trained head (a copy that goes on training) and a classifier
-    that starts at zero: until the first step the output in eval mode is exactly that teacher's.
-    Raises ValueError for fewer than two teachers, teachers of other input channels or of 3-D images, `fa_blocks` below 1,
-    options the blocks refuse, or a head that does not fit `out_channels`.
+    `target_head` (ours) adds the logits that a head of the target teacher's architecture gives on its levels, so that
+    what is fused needs to learn only what that teacher lacks; those levels, named target_*, then come before the
+    blocks'. `warm_start` (ours) is `target_head` with that teacher's own trained head (a copy that goes on training)
+    and a classifier that starts at zero: until the first step the output in eval mode is exactly that teacher's.
+    Raises ValueError for fewer than two teachers, teachers of other input channels or of 3-D images, `fa_blocks` below
+    1, options the blocks refuse, or a head that does not fit `out_channels`.
     """
 
     encoder_children = ("teachers", "adapters", "blocks")
@@ -81,7 +82,9 @@ class JointClassifier(FeatureNet):
         )
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(joint_ch, out_channels))
         # A list, because TorchScript has no optional child.
-        self.target_heads = nn.ModuleList([target.with_outputs(out_channels).decoder_only()] if self.target_head else [])
+        self.target_heads = nn.ModuleList(
+            [target.with_outputs(out_channels).decoder_only()] if self.target_head else []
+        )
         if warm_start:
             self._warm_start(target, out_channels)
 
@@ -127,7 +130,7 @@ class JointClassifier(FeatureNet):
 
 
 def to_grid(x: Tensor, like: Tensor) -> Tensor:
-    """The map on another's grid. Averaged where it shrinks: interpolation to a single pixel would read the middle only."""
+    """The map on another's grid; averaged where it shrinks, as interpolating to one pixel reads the middle only."""
     height, width = like.shape[2], like.shape[3]
     if x.shape[2] > height or x.shape[3] > width:
         return F.adaptive_avg_pool2d(x, (height, width))

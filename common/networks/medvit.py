@@ -47,7 +47,9 @@ class MedViT(FeatureNet):
     ) -> None:
         super().__init__()
         if variant not in DEPTHS or (pretrained and variant == "tiny"):
-            raise ValueError(f"variant: {variant!r}; give small, base or large (tiny is for tests: no pretrained weights)")
+            raise ValueError(
+                f"variant: {variant!r}; give small, base or large (tiny is for tests: no pretrained weights)"
+            )
         if not 0 <= patch_momentum <= 1:
             raise ValueError(f"patch_momentum: {patch_momentum}; give a probability, 0 turns it off")
         stock: Any = timm.create_model(
@@ -62,7 +64,8 @@ class MedViT(FeatureNet):
         )
         swapped = swap_feed_forward(stock)
         if swapped != sum(DEPTHS[variant]):
-            raise ValueError(f"{swapped} of {sum(DEPTHS[variant])} blocks found in timm {timm.__version__}: use timm 1.0.31")
+            blocks = sum(DEPTHS[variant])
+            raise ValueError(f"{swapped} of {blocks} blocks found in timm {timm.__version__}: use timm 1.0.31")
         self.stem = stock.stem
         self.stages = stock.stages
         self.norm = stock.norm
@@ -102,9 +105,9 @@ class MedViT(FeatureNet):
 class LFFN(nn.Module):
     """Locally connected feed-forward: `y = x + body(x)`, on maps `(B, C, h, w)`.
 
-    `body`: 1x1 convolution to rC channels, 3x3 depthwise convolution, squeeze and excitation, 1x1 convolution back to C;
-    batch norm after each convolution, hard swish after the first two. The squeeze has r hidden units only: the authors'
-    code divides rC by C, and their counts and weights need it.
+    `body`: 1x1 convolution to rC channels, 3x3 depthwise convolution, squeeze and excitation, 1x1 convolution back to
+    C; batch norm after each convolution, hard swish after the first two. The squeeze has r hidden units only: the
+    authors' code divides rC by C, and their counts and weights need it.
     """
 
     def __init__(self, channels: int, ratio: int) -> None:
@@ -132,7 +135,7 @@ class LFFN(nn.Module):
 
 
 class SqueezeExcitation(nn.Module):
-    """Channels `(B, C, h, w)` scaled by the hard sigmoid of two linear layers on their means, `hidden` units between."""
+    """Channels `(B, C, h, w)` scaled by the hard sigmoid of two linear layers on their means, `hidden` between."""
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
@@ -150,7 +153,7 @@ def swap_feed_forward(network: nn.Module) -> int:
     The blocks add its output to their own, unnormalised input once more, as in the authors' code; their drop path for
     this branch goes, the authors have none.
     """
-    blocks: list[Any] = [module for module in network.modules() if isinstance(module, NextConvBlock | NextTransformerBlock)]
+    blocks: list[Any] = [m for m in network.modules() if isinstance(m, NextConvBlock | NextTransformerBlock)]
     for block in blocks:
         block.mlp = LFFN(block.out_chs, 3 if isinstance(block, NextConvBlock) else 2)
         block.mlp_drop_path = nn.Identity()
@@ -162,7 +165,8 @@ def exchange_moments(x: Tensor, probability: float) -> Tensor:
 
     `x_i -> std_j (x_i - mean_i) / std_i + mean_j`, mean and deviation over the channels of each pixel, j a random
     permutation: the patch momentum changer (Manzari et al. 2023), after moment exchange (Li et al. 2021).
-    Decision: the image keeps its label; moment exchange gives the other's a weight of 0.1, but a network sees no labels.
+    Decision: the image keeps its label; moment exchange gives the other's a weight of 0.1, but a network sees no
+    labels.
     """
     mean = x.mean(1, keepdim=True)
     deviation = (x.var(1, keepdim=True, unbiased=False) + 1e-5).sqrt()

@@ -43,7 +43,8 @@ class VGG19(FeatureNet):
         self.taps = list(stock.feature_ends)
         names = [*(f"conv_{i + 1}" for i in range(len(self.taps) - 1)), f"pool_{len(self.taps) - 1}"]
         self.level_specs = tuple(
-            LevelSpec(name, info["num_chs"], info["reduction"]) for name, info in zip(names, stock.feature_info, strict=True)
+            LevelSpec(name, info["num_chs"], info["reduction"])
+            for name, info in zip(names, stock.feature_info, strict=True)
         )
         self.spatial_dims = 2
         self.in_channels = in_channels

@@ -48,7 +48,7 @@ class ViT(FeatureNet):
         }
         stock = from_timm(variant, VisionTransformer, options, pretrained=pretrained)
         if stock.global_pool != "token" or stock.num_prefix_tokens != 1 or not isinstance(stock.norm_pre, nn.Identity):
-            raise ValueError(f"variant: {variant!r} does not classify a class token alone; give e.g. vit_base_patch16_224")
+            raise ValueError(f"variant: {variant!r} does not classify a class token alone; give vit_base_patch16_224")
         patch = stock.patch_embed.patch_size[0]
         if image_size % patch:
             raise ValueError(f"image_size: {image_size}; give a multiple of {patch}, the patches of {variant}")
