@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 import shutil
 from collections.abc import Iterator
@@ -20,7 +21,9 @@ from common.phantoms.layouts import write_dataset
 ROOT = Path(__file__).parents[2]
 UNET = {"unet::features": [4, 4, 8, 8, 8, 4]}
 TRANS = {"architecture": "TransResUNet", "transresunet::width": 4}
-KINDS = ("student_lits", "student_trans", "teacher_lits", "joint_teacher_ct")
+SEGMENTS = ("student_lits", "student_trans", "teacher_lits", "joint_teacher_ct")
+CLASSIFIES = ("student_nih",)
+KINDS = (*SEGMENTS, *CLASSIFIES)
 CARRIES = ("student_trans", "joint_teacher_ct")  # whose network is no stock class
 
 
@@ -29,25 +32,26 @@ class Exported:
     """`folders` and `runs` are keyed by KINDS; nothing in them may be changed, `copy` gives a bundle of the test's own.
 
     `phantoms` are lits and kits in their official layouts; `volumes` holds imagesTr, labelsTr and imagesTs as an exported
-    bundle reads them from its folder `data` (labels are class indices).
+    bundle reads them from its folder `data` (labels are class indices); `pictures` are images in a folder a class.
     """
 
     folders: dict[str, Path]
     runs: dict[str, Path]
     phantoms: Path
     volumes: Path
+    pictures: Path
 
     def copy(self, kind: str, parent: Path, *, data: bool = True) -> Path:
-        """A copy of a bundle under `parent`, with volumes to train on, evaluate and segment in its `data`."""
+        """A copy of a bundle under `parent`, with what it trains on, evaluates and infers in its `data`."""
         folder = Path(shutil.copytree(self.folders[kind], parent / kind))
         if data:
-            shutil.copytree(self.volumes, folder / "data")
+            shutil.copytree(self.pictures if kind in CLASSIFIES else self.volumes, folder / "data")
         return folder
 
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exported]:
-    """The four kinds on phantoms of 32 pixels: two students, a teacher, a joint teacher."""
+    """The kinds on phantoms of 32 pixels: two students, a teacher, a joint teacher; a student that classifies."""
     threads, level = torch.get_num_threads(), logging.root.level
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
@@ -61,6 +65,7 @@ def _export(root: Path) -> Exported:
     phantoms, runs, out = root / "phantoms", root / "runs", root / "bundles"
     for name in ("lits", "kits"):
         write_dataset(name, phantoms, cases=6, size=32, slices=6)
+    write_dataset("nih", phantoms, cases=20, size=32)
     places = {"data_dir": str(phantoms), "runs_dir": str(runs), "logging_file": False}
     # enough steps that something is segmented: an empty label is the same in every format and geometry
     steps = {"max_epochs": 4, "epoch_length": 15, "batch_size": 4, "learning_rate": 0.02, "image_size": 32}
@@ -71,7 +76,8 @@ def _export(root: Path) -> Exported:
             "training", config_file=f"bundles/{bundle}/configs/{config}.yaml", variant=variant, **places, **steps, **facts
         )
         run = runs / bundle / variant / "0"
-        evaluate = {"run_dir": str(run), "dataset": "lits", "image_size": 32, "data_dir": str(phantoms)}
+        dataset = "nih" if bundle in CLASSIFIES else "lits"
+        evaluate = {"run_dir": str(run), "dataset": dataset, "image_size": 32, "data_dir": str(phantoms)}
         if config != "adapt":
             monai.bundle.run(
                 "evaluating", config_file=f"bundles/{bundle}/configs/evaluate.yaml", logging_file=False, **evaluate
@@ -88,10 +94,26 @@ def _export(root: Path) -> Exported:
         "student_trans": train("student_lits", "distill", "trans", **taught, **TRANS),
         "teacher_lits": alone,
         "joint_teacher_ct": joint,
+        "student_nih": train("student_nih", "train", "alone", **{"networks::EfficientNet::variant": "test_efficientnet"}),
     }
     for kind, run in made.items():
         export_bundle(run, out / kind)
-    return Exported({kind: out / kind for kind in made}, made, phantoms, write_volumes(phantoms / "lits", root / "volumes"))
+    volumes = write_volumes(phantoms / "lits", root / "volumes")
+    pictures = write_pictures(phantoms / "nih", root / "pictures")
+    return Exported({kind: out / kind for kind in made}, made, phantoms, volumes, pictures)
+
+
+def write_pictures(nih: Path, out: Path) -> Path:
+    """Five images a class of the NIH phantom, and one to classify."""
+    with (nih / "index.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for label in ("normal", "pneumonia"):
+        (out / "imagesTr" / label).mkdir(parents=True)
+        for row in [row for row in rows if row["label"] == label][:5]:
+            shutil.copyfile(nih / row["image"], out / "imagesTr" / label / Path(row["image"]).name)
+    (out / "imagesTs").mkdir()
+    shutil.copyfile(nih / rows[-1]["image"], out / "imagesTs" / "scan_5.png")
+    return out
 
 
 def write_volumes(lits: Path, out: Path) -> Path:

@@ -18,7 +18,7 @@ from common.export import bundle as exporter
 from common.export import export_bundle, formats
 from common.runs import from_run
 
-from .conftest import CARRIES, KINDS, ROOT, Exported
+from .conftest import CARRIES, CLASSIFIES, KINDS, ROOT, Exported
 
 
 @pytest.fixture(autouse=True)
@@ -78,10 +78,11 @@ def test_the_manifest_names_every_file(exported: Exported, kind: str) -> None:
 def test_the_weights_are_the_runs_in_a_stock_class_or_in_carried_code(exported: Exported, kind: str) -> None:
     folder = exported.folders[kind]
     definition = json.loads((folder / "configs" / "inference.json").read_text())["network_def"]
-    assert definition["_target_"].startswith("scripts." if kind in CARRIES else "monai.networks.nets.")
+    stock = "timm.create_model" if kind in CLASSIFIES else "monai.networks.nets.BasicUNet"
+    assert definition["_target_"].startswith("scripts.") if kind in CARRIES else definition["_target_"] == stock
     assert (folder / "scripts").exists() == (kind in CARRIES)
     assert json.loads((folder / "configs" / "train.json").read_text())["network_def"] == definition
-    network = from_run(exported.runs[kind], head="lits")
+    network = from_run(exported.runs[kind])
     weights = torch.load(folder / "models" / "model.pt", weights_only=True)
     assert weights.keys() == network.state_dict().keys()
     image = torch.rand(2, 1, 32, 32)

@@ -24,7 +24,7 @@ from monai.utils import MetaKeys, SpaceKeys
 
 from common.export.formats import bundled_code
 
-from .conftest import KINDS, Exported
+from .conftest import KINDS, SEGMENTS, Exported
 
 
 def operators_parser(file: Path, folder: Path) -> ConfigParser:
@@ -83,7 +83,7 @@ def test_the_archive_is_laid_out_for_the_operator(exported: Exported, tmp_path: 
         assert beside.items() <= {key: inside[key] for key in beside}.items(), name
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SEGMENTS)
 def test_the_operator_gives_the_bundles_own_labels(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:

@@ -27,7 +27,7 @@ from packaging.utils import canonicalize_name
 
 from common.export.formats import bundled_code
 
-from .conftest import CARRIES, KINDS, Exported
+from .conftest import CARRIES, CLASSIFIES, KINDS, Exported
 
 SCHEMA = Path(__file__).with_name("meta_schema.json")
 LARGE = 25_000_000  # bytes; a larger file must be listed in large_files.yml and hosted elsewhere
@@ -106,9 +106,10 @@ def test_tensors_are_described_whole(bundle: Path) -> None:
     keys = {"type", "format", "modality", "num_channels", "spatial_shape", "dtype", "value_range", "is_patch_data"}
     for tensor in (formats["inputs"]["image"], formats["outputs"]["pred"]):
         assert keys | {"channel_def"} == set(tensor)
-        assert len(tensor["spatial_shape"]) == 2 and len(tensor["channel_def"]) == tensor["num_channels"]
+        assert len(tensor["channel_def"]) == tensor["num_channels"]
+        assert len(tensor["spatial_shape"]) == (1 if tensor["type"] == "probabilities" else 2)
     labels = [name.lower() for name in formats["outputs"]["pred"]["channel_def"].values()]
-    assert labels[0] == "background" and len(set(labels)) == len(labels)
+    assert (labels[0] == "background") == (bundle.name not in CLASSIFIES) and len(set(labels)) == len(labels)
     assert next(iter(formats["inputs"])) == "image" and next(iter(formats["outputs"])) == "pred"
 
 
@@ -235,6 +236,18 @@ def test_properties_are_complete(bundle: Path, exported: Exported, tmp_path: Pat
     assert workflow.check_properties() == []
 
 
+def check_inferred(folder: Path, *, classifies: bool) -> None:
+    if classifies:
+        head, row = (folder / "eval" / "probabilities.csv").read_text().split()
+        assert head == "image,normal,pneumonia" and row.split(",")[0].endswith("scan_5.png")
+        assert sum(map(float, row.split(",")[1:])) == pytest.approx(1, abs=1e-5)
+        return
+    scan = nibabel.load(folder / "data" / "imagesTs" / "scan_5.nii.gz")
+    label = nibabel.load(next(folder.glob("eval/**/scan_5*.nii.gz")))
+    assert label.shape == scan.shape and set(np.unique(label.get_fdata())) <= {0, 1}
+    np.testing.assert_allclose(label.affine, scan.affine, atol=1e-4)
+
+
 @pytest.mark.parametrize("inside", [True, False], ids=["from inside", "from elsewhere"])
 def test_train_evaluate_and_inference_run(
     bundle: Path, exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: bool
@@ -249,10 +262,7 @@ def test_train_evaluate_and_inference_run(
         workflow.run()
         workflow.finalize()
         assert name != "inference" or (folder / "models" / "model.pt").read_bytes() == before
-    scan = nibabel.load(folder / "data" / "imagesTs" / "scan_5.nii.gz")
-    label = nibabel.load(next(folder.glob("eval/**/scan_5*.nii.gz")))
-    assert label.shape == scan.shape and set(np.unique(label.get_fdata())) <= {0, 1}
-    np.testing.assert_allclose(label.affine, scan.affine, atol=1e-4)
+    check_inferred(folder, classifies=bundle.name in CLASSIFIES)
     tuned = torch.load(folder / "models" / "model.pt", weights_only=True)
     assert tuned.keys() == torch.load(exported.runs[bundle.name] / "model.pt", weights_only=True).keys()
     assert (folder / "models" / "model.pt").read_bytes() != before
