@@ -22,7 +22,7 @@ from .errors import brief
 from .handlers import save_atomic
 from .networks import FeatureNet
 
-__all__ = ["from_run", "from_runs", "run_seed", "start_run", "test_items", "test_slices"]
+__all__ = ["from_run", "from_runs", "read_json", "run_seed", "start_run", "test_items", "test_slices"]
 __all__ += ["validation_score"]
 
 # Keys that may change between the start and the resume of a run without changing its result.
@@ -40,7 +40,7 @@ def from_run(run_dir: str | Path, *, head: str | None = None) -> FeatureNet:
     Raises:
         FileNotFoundError, ValueError: the run is missing, unfinished, damaged or of another architecture; names the file.
     """
-    spec, model = _read_json(run_dir, "network.json"), _file(run_dir, "model.pt")
+    spec, model = read_json(run_dir, "network.json"), _file(run_dir, "model.pt")
     if head is not None and "target" in spec:
         spec["target"] = head
     try:
@@ -71,15 +71,16 @@ def _file(run_dir: str | Path, name: str) -> Path:
     return run / name
 
 
-def _read_json(run_dir: str | Path, name: str, *keys: str) -> dict[str, Any]:
+def read_json(run_dir: str | Path, name: str, *keys: str, remedy: str = "copy or train the run again") -> dict[str, Any]:
+    """A record of a finished run, which must have `keys`; one that is damaged is refused with the `remedy`."""
     file = _file(run_dir, name)
     try:
         value = json.loads(file.read_text())
         missing = [key for key in keys if key not in value]
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{file} is damaged ({brief(error)}); copy or train the run again.") from error
+        raise ValueError(f"{file} is damaged ({brief(error)}); {remedy}.") from error
     if missing:
-        raise ValueError(f"{file} is damaged (no {', '.join(missing)}); copy or train the run again.")
+        raise ValueError(f"{file} is damaged (no {', '.join(missing)}); {remedy}.")
     return value
 
 
@@ -106,7 +107,7 @@ def test_items(run_dir: str | Path, *, dataset: str, group_file: str, data_dir: 
     facts = load_facts(group_file, dataset)
     items = [item for item in list_items(facts, data_dir) if item["label"] is not None]
     test = set(split_items(facts, items, fold=seed).test)
-    splits = _read_json(run_dir, "folds.json", "datasets")["datasets"]
+    splits = read_json(run_dir, "folds.json", "datasets")["datasets"]
     seen = {case for split in splits.values() for part in ("train", "val") for case in split[part]}
     if test & seen:
         raise ValueError(
@@ -117,12 +118,12 @@ def test_items(run_dir: str | Path, *, dataset: str, group_file: str, data_dir: 
 
 def validation_score(run_dir: str | Path) -> float:
     """Best validation metric of a finished run."""
-    return float(_read_json(run_dir, "history.json", "best_value")["best_value"])
+    return float(read_json(run_dir, "history.json", "best_value")["best_value"])
 
 
 def run_seed(run_dir: str | Path) -> int:
     """The seed, and so the fold, of a run."""
-    return int(_read_json(run_dir, "config.json", "seed")["seed"])
+    return int(read_json(run_dir, "config.json", "seed")["seed"])
 
 
 def start_run(run_dir: str, *, network: nn.Module, data: FoldData) -> None:
@@ -148,14 +149,14 @@ def start_run(run_dir: str, *, network: nn.Module, data: FoldData) -> None:
         path = run / file
         value = json.loads(json.dumps(value, default=str))
         if begun and path.exists():
-            _same(_read_json(run, file), value, path)
+            _same(read_json(run, file), value, path)
         elif not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
             save_atomic(value, path)
 
 
 def _check_teacher(run_dir: str, splits: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
     """Refuse a teacher of another fold, which has seen test patients: what it knows of them would reach its student."""
-    theirs = _read_json(run_dir, "folds.json", "datasets")["datasets"].values()
+    theirs = read_json(run_dir, "folds.json", "datasets")["datasets"].values()
     seen = {case for split in theirs for part in ("train", "val") for case in split[part]}
     leaked = sorted(seen & {case for split in splits.values() for case in split["test"]})
     if leaked:
@@ -190,8 +191,8 @@ def test_slices(
     `data_dir` replaces that of the run, if the data moved since.
     """
     run = Path(run_dir)
-    config = _read_json(run, "config.json")
-    splits = _read_json(run, "folds.json", "datasets")["datasets"]
+    config = read_json(run, "config.json")
+    splits = read_json(run, "folds.json", "datasets")["datasets"]
     if dataset not in splits:
         raise ValueError(f"run {run} has no fold of dataset {dataset}; it knows {', '.join(splits)}.")
     facts = load_facts(config["group_file"], dataset)

@@ -266,7 +266,7 @@ STATIC: dict[str, tuple[str, Callable[[str], dict[str, Any]]]] = {
     "short_name": (CALL, lambda run: {"x": {"_target_": "Compose", "transforms": []}}),
     "code_of_another_package": (CALL, lambda run: {"x": {"_target_": "scripts.Evil"}}),
     "target_that_is_no_text": (CALL, lambda run: {"x": {"_target_": ["os.system"]}}),
-    "macro_of_another_file": ("copies in another file", lambda run: {"x": "%/tmp/other.json#x"}),
+    "macro_of_another_file": ("copies in another file", lambda run: {"x": "%/elsewhere/other.json#x"}),
     "mode": (ARGUMENT, lambda run: {"x": {**LOADER, "_mode_": "debug"}}),
     "debugger": (ARGUMENT, lambda run: {"x": {**LOADER, "_debug_": True}}),
     "weights_from_the_net": (ARGUMENT, lambda run: {"x": {"_target_": "timm.create_model", "model_name": "hf-hub:evil/m"}}),

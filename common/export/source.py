@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import torch
 from ..data.facts import Facts, load_facts, load_group
 from ..handlers import digest
 from ..networks import FeatureNet
-from ..runs import from_run, test_slices
+from ..runs import from_run, read_json, test_slices
 
 __all__ = ["Source", "read_source"]
 
@@ -61,7 +60,7 @@ def read_source(run_dir: str | Path, *, dataset: str | None = None) -> Source:
     if (run / "configs").is_dir():
         raise ValueError(f"{run} is a bundle, not a run of one; give the folder of a run, such as runs/{run.name}/distill/0.")
     network = from_run(run)  # refuses what is missing, unfinished or damaged
-    config = _read(run / "config.json", CONFIG, "train the run again")
+    config = read_json(run, "config.json", *CONFIG)
     name = dataset or config.get("dataset") or config["target"]
     group = load_group(config["group_file"])
     facts = load_facts(config["group_file"], name)
@@ -72,7 +71,7 @@ def read_source(run_dir: str | Path, *, dataset: str | None = None) -> Source:
             f"{file} does not exist: a model leaves the house with its figures. Evaluate the run first: python -m monai.bundle"
             f" run evaluating --config_file {evaluate} --run_dir {run} --dataset {name} --data_dir DATA"
         )
-    metrics = _read(file, METRICS, "evaluate the run again")
+    metrics = read_json(run, f"test/{name}/metrics.json", *METRICS, remedy="evaluate the run again")
     if metrics["dataset"] != name:
         raise ValueError(f"{file} has the figures of dataset {metrics['dataset']}; evaluate the run on {name} again.")
     if metrics["weights"] != digest(run / "model.pt"):
@@ -85,17 +84,6 @@ def read_source(run_dir: str | Path, *, dataset: str | None = None) -> Source:
         network = from_run(run, head=name)
     size = int(config["image_size"])
     return Source(run, network, facts, config, metrics, group["task"], size, datasets, len(cases))
-
-
-def _read(file: Path, keys: tuple[str, ...], remedy: str) -> dict[str, Any]:
-    try:
-        value = json.loads(file.read_text())
-        missing = [key for key in keys if key not in value]
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{file} is damaged ({error}); {remedy}.") from error
-    if missing:
-        raise ValueError(f"{file} is damaged (no {', '.join(missing)}); {remedy}.")
-    return value
 
 
 def real_slice(source: Source, *, data_dir: str | None = None) -> torch.Tensor:

@@ -55,13 +55,13 @@ def test_what_is_planted_in_a_run_does_not_leave(exported: Exported, tmp_path: P
         value = json.loads((run / name).read_text())
         for unit in value.get("units", []):
             unit["case"] = "lits/MRN-4711"
-        (run / name).write_text(json.dumps(value | {"note": "/home/doctor/MRN-4711", "run": "/home/doctor/runs"}))
+        (run / name).write_text(json.dumps(value | {"note": "/ward-7/MRN-4711", "run": "/ward-7/runs"}))
     folds = json.loads((run / "folds.json").read_text())
     folds["datasets"]["lits"]["train"] = ["lits/MRN-4711"]
     (run / "folds.json").write_text(json.dumps(folds))
     export(exported, tmp_path / "liver", run)
     for name, data in contents(tmp_path / "liver"):
-        assert b"MRN-4711" not in data and b"/home/doctor" not in data, name
+        assert b"MRN-4711" not in data and b"/ward-7" not in data, name
 
 
 @pytest.mark.parametrize("kind", KINDS)
