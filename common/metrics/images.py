@@ -16,7 +16,7 @@ from sklearn.metrics import confusion_matrix
 
 from .classification import scores
 from .gather import gather
-from .metrics_file import MetricsFile
+from .metrics_file import MetricsFile, measured
 
 
 class ImageMetrics:
@@ -83,14 +83,7 @@ class ImageMetrics:
         self.file.attach(engine)
 
     def _iteration(self, engine: SupervisedEvaluator) -> None:
-        batch, output = engine.state.batch, engine.state.output
-        if not isinstance(batch, list) or not isinstance(output, list):
-            raise ValueError("ImageMetrics reads decollated items: leave `decollate` true on the evaluator")
-        for source, result in zip(batch, output, strict=True):
-            missing = [key for key in ("case", "image") if key not in source]
-            missing += [key for key in ("pred", "label") if result.get(key) is None]
-            if missing:
-                raise ValueError(f"ImageMetrics needs the keys {missing} in every test item of {self.dataset}")
+        for source, result in measured(engine, "ImageMetrics", self.dataset, ("case", "image"), ("pred", "label")):
             probabilities = torch.as_tensor(result["pred"]).detach().double().cpu().numpy()
             self.update(probabilities, int(result["label"]), source["case"], self._name(source))
 

@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,24 @@ from ..handlers import digest, save_atomic
 from .gather import gather, is_main_rank
 
 logger = logging.getLogger(__name__)
+
+
+def measured(
+    engine: SupervisedEvaluator, name: str, dataset: str, source_keys: Sequence[str], result_keys: Sequence[str]
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """The decollated items of an iteration, (source, result) each, for the metric `name`.
+
+    Raises:
+        ValueError: the evaluator does not decollate, or an item lacks a key.
+    """
+    batch, output = engine.state.batch, engine.state.output
+    if not isinstance(batch, list) or not isinstance(output, list):
+        raise ValueError(f"{name} reads decollated items: leave `decollate` true on the evaluator")
+    for source, result in zip(batch, output, strict=True):
+        missing = [key for key in source_keys if key not in source] + [key for key in result_keys if result.get(key) is None]
+        if missing:
+            raise ValueError(f"{name} needs the keys {missing} in every test item of {dataset}")
+        yield source, result
 
 
 class MetricsFile:

@@ -15,7 +15,7 @@ from monai.engines import SupervisedEvaluator
 from monai.metrics.utils import get_mask_edges, get_surface_distance
 
 from .gather import gather
-from .metrics_file import MetricsFile
+from .metrics_file import MetricsFile, measured
 
 METRICS = ("dice", "iou", "recall", "precision", "hd95")
 
@@ -118,14 +118,7 @@ class CaseMetrics:
         self.file.attach(engine)
 
     def _iteration(self, engine: SupervisedEvaluator) -> None:
-        batch, output = engine.state.batch, engine.state.output
-        if not isinstance(batch, list) or not isinstance(output, list):
-            raise ValueError("CaseMetrics reads decollated items: leave `decollate` true on the evaluator")
-        for source, result in zip(batch, output, strict=True):
-            missing = [key for key in ("case", "volume") if key not in source]
-            missing += [key for key in ("pred", "label") if key not in result]
-            if missing:
-                raise ValueError(f"CaseMetrics needs the keys {missing} in every test item of {self.dataset}")
+        for source, result in measured(engine, "CaseMetrics", self.dataset, ("case", "volume"), ("pred", "label")):
             pred, label = result["pred"], result["label"]
             name = f"{source['case']} {source['volume']}"
             for key, item in (("pred", pred), ("label", label)):
