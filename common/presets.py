@@ -77,7 +77,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "classification": {
             "training": _training(64, 8, 30, 10, 0.002, DECAY),
-            "variants": {"EfficientNet": "test_efficientnet"},  # the smallest that timm has,
+            "variants": {"EfficientNet": "test_efficientnet"},  # the smallest that timm has
         },
     },
 }
