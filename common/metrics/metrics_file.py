@@ -40,6 +40,7 @@ def measured(
 class MetricsFile:
     """At COMPLETED, puts `{dataset, run, weights} | compute() | {parameters, seconds_per_case}` in place atomically.
 
+    `run` is told as `<bundle>/<variant>/<seed>`, so that the file can be passed on without a path of this machine.
     `compute` is called on every rank and gives at least `units` (rows with `case`) and `mean`. `seconds_per_case` counts
     network and inferer, not reading nor metrics.
     """
@@ -73,7 +74,8 @@ class MetricsFile:
         if not is_main_rank():
             return
         weights = Path(self.run) / "model.pt"  # what the figures are of, so that an export can tell
-        told = {"dataset": self.dataset, "run": self.run, "weights": digest(weights) if weights.is_file() else None}
+        run = "/".join(Path(self.run).parts[-3:])
+        told = {"dataset": self.dataset, "run": run, "weights": digest(weights) if weights.is_file() else None}
         result = told | result
         result["parameters"] = sum(p.numel() for p in engine.network.parameters())
         result["seconds_per_case"] = seconds / len({row["case"] for row in result["units"]})

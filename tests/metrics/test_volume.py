@@ -20,7 +20,7 @@ from common.metrics.volume import surface_distances
 
 
 def metrics(classes=("lv",), output="unused", **kwargs):
-    return CaseMetrics(classes, output=output, run="runs/x", dataset="a", **kwargs)
+    return CaseMetrics(classes, output=output, run="/ward-7/runs/student_a/alone/0", dataset="a", **kwargs)
 
 
 def slow_surface(mask):
@@ -201,7 +201,7 @@ def test_as_a_handler_of_a_stock_evaluator(tmp_path):
     handler = metrics(output=output)
     engine = evaluate(data, handler)
     result = json.loads(output.read_text())
-    assert (result["dataset"], result["run"], result["hd95_unit"], result["parameters"]) == ("a", "runs/x", "mm", 3)
+    assert (result["dataset"], result["run"], result["hd95_unit"], result["parameters"]) == ("a", "student_a/alone/0", "mm", 3)
     assert [row["dice"] for row in result["units"]] == [1.0, 0.0, None]
     assert result["units"][1]["hd95"] == pytest.approx(np.sqrt(8**2 + 8**2 + 15**2))
     assert result["mean"]["dice"] == 0.5
