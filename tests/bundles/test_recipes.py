@@ -82,7 +82,8 @@ STAGE_KEYS = {
     | {"loss::terms::contrastive::_target_", "loss::weights::contrastive"}
     # what cross-architecture distillation sets otherwise than multi-dataset distillation is a fact of the bundle
     | {"alpha", "warmup", "ramp", "loss::terms::soft_output::temperature"}
-    | {"loss::terms::geometric::_target_", "loss::weights::geometric"},
+    | {"soft_dice"}
+    | {f"loss::{part}" for name in ("geometric", "soft_dice") for part in (f"terms::{name}::_target_", f"weights::{name}")},
     "multi_head": {f"{NETWORK}::network"},
 }
 FLOOR = "maps"  # of TeacherFloor: a teacher's output is one vector of logits, not a map
