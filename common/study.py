@@ -18,6 +18,10 @@ from .study_checks import ARMS, KEYS, check
 
 _JOINT_KEYS = ("r", "levels", "sources", "network")
 _STUDENT_KEYS = (*_JOINT_KEYS, "pairing", "k")
+_DOUBLE = {
+    "train::dataset::length": "$2 * @epoch_length * @batch_size",
+    "train::dataloader::batch_size": "$2 * @batch_size",
+}
 
 
 @dataclass(frozen=True)
@@ -170,6 +174,9 @@ class _Planner:
     def alone(self, cell: _Cell) -> Job:
         return self.trained(cell, self.train(cell, f"student_{cell.target}", "alone"))
 
+    def alone_double(self, cell: _Cell) -> Job:
+        return self.trained(cell, self.train(cell, f"student_{cell.target}", "alone_double", flags=_DOUBLE))
+
     def pooled(self, cell: _Cell) -> Job:
         flags = {"sources": _list(cell.sources)}
         return self.trained(
@@ -232,7 +239,7 @@ class _Planner:
         """Plan an arm and return the runs whose figures are the arm's."""
         volume = 1 + len(cell.sources)
         match arm:
-            case "alone" | "pooled" | "multi_head" | "teacher" | "joint_target_only":
+            case "alone" | "alone_double" | "pooled" | "multi_head" | "teacher" | "joint_target_only":
                 return [getattr(self, arm)(cell)]
             case "source_only":
                 return self.source_only(cell)

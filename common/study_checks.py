@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 ARMS = {
     "alone": "the student's network trained on the target only: the baseline",
+    "alone_double": "the baseline with twice the images a step, as many as distill_wide and multi_head see",
     "pooled": "the student's network trained on the target and the sources together",
     "multi_head": "one shared encoder, one head a dataset",
     "source_only": "the student's network trained on a source, tested on the target",
@@ -22,7 +23,7 @@ ARMS = {
     "distill_target_only": "the student of the target teacher",
     "distill_equal_volume": "the student of equal_volume",
 }
-NEED_SOURCES = frozenset(ARMS) - {"alone", "teacher", "multi_head", "distill_target_only"}
+NEED_SOURCES = frozenset(ARMS) - {"alone", "alone_double", "teacher", "multi_head", "distill_target_only"}
 NETWORKS = {  # a-b: teachers - student
     "segmentation": ("UNet", "TransResUNet", "TransResUNet-UNet"),
     "classification": ("EfficientNet", "MedViT", "MedViT-EfficientNet"),

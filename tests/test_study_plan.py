@@ -8,6 +8,7 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from monai.bundle import ConfigParser
 
 from common.study import Job, plan
 from common.study_checks import ARMS, NEED_SOURCES
@@ -58,6 +59,15 @@ EQUAL = {
 }
 EXPECTED = {
     "alone": {"student_acdc/alone/0": ("train", {})},
+    "alone_double": {
+        "student_acdc/alone_double/0": (
+            "train",
+            {
+                "train::dataset::length": "$2 * @epoch_length * @batch_size",
+                "train::dataloader::batch_size": "$2 * @batch_size",
+            },
+        )
+    },
     "pooled": {"student_acdc/pooled/0": ("train", {"sources": '["sunnybrook"]'})},
     "multi_head": {"multi_head_cardiac/for_acdc/0": ("train", {"target": "acdc", "sources": '["sunnybrook"]'})},
     "source_only": {"student_sunnybrook/alone/0": ("train", {})},
@@ -219,6 +229,17 @@ def touched(key, value, arm):
     return jobs, marked, told
 
 
+def test_the_doubled_baseline_sees_twice_the_images_in_as_many_steps():
+    """What its flags make of the bundle's own configuration."""
+    (job,) = trained(make(arms=["alone_double"])).values()
+    parser = ConfigParser()
+    parser.read_config(job.config)
+    before = [parser.get_parsed_content(key) for key in ("batch_size", "epoch_length")]
+    parser.update({key: value for key, value in job.overrides.items() if "::" in key})
+    loader = [parser.get_parsed_content(key) for key in ("train::dataloader::batch_size", "train::dataset::length")]
+    assert loader == [2 * before[0], 2 * before[0] * before[1]]
+
+
 def test_vary_r_touches_adapted_teachers_and_what_depends_on_them():
     jobs, marked, told = touched("r", "0", "distill")
     assert set(jobs) - marked == {"teacher_isles/alone/0"}
@@ -323,7 +344,7 @@ def test_more_arms_only_add_jobs():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"arms": ["alone", "destill"]}, r"unknown arm 'destill'; choose from alone, pooled, multi_head"),
+        ({"arms": ["alone", "destill"]}, r"unknown arm 'destill'; choose from alone, alone_double, pooled, multi_head"),
         ({"arms": []}, "no arm given; choose from alone"),
         ({"targets": ["lits"]}, "unknown target 'lits'; choose from acdc, sunnybrook"),
         ({"targets": []}, "no target given"),
@@ -443,7 +464,7 @@ def test_all_arms_all_seeds_is_the_expected_amount():
     runs = trained(planned)
     kinds = itertools.groupby(sorted(run.split("/")[0].rsplit("_", 1)[0] for run in runs))
     assert {kind: len(list(group)) for kind, group in kinds} == {
-        "student": 5 * 2 * 6,  # alone, pooled, distill, _wide, _target_only, _equal_volume
+        "student": 5 * 2 * 7,  # alone, alone_double, pooled, distill, _wide, _target_only, _equal_volume
         "teacher": 5 * 2 * 5,  # alone, init 1, equal volume; as a source: adapted, adapted at equal volume
         "joint_teacher": 5 * 2 * 4,
         "multi_head": 5 * 2,

@@ -10,8 +10,8 @@ from typing import Any
 
 # the order of arms in tables and legends; others follow in alphabetical order
 ORDER = (
-    "source_only", "alone", "pooled", "multi_head", "teacher", "source_teacher", "joint_target_only", "equal_volume",
-    "joint", "joint_wide", "distill_target_only", "distill_equal_volume", "distill", "distill_wide",
+    "source_only", "alone", "alone_double", "pooled", "multi_head", "teacher", "source_teacher", "joint_target_only",
+    "equal_volume", "joint", "joint_wide", "distill_target_only", "distill_equal_volume", "distill", "distill_wide",
 )  # fmt: skip
 Key = tuple[str, str, tuple[tuple[str, str], ...]]  # arm, source, options
 ALL = "all"  # the label budget of runs without the key `cases`
