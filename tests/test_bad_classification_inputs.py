@@ -169,6 +169,15 @@ def test_a_source_of_one_class_is_warned_of(lab: ImageLab, tmp_path: Path) -> No
         lab.run(lab.job("adapt", group_file=group, variant="one_class"))
 
 
+def test_a_source_of_other_classes_does_not_train_a_wide_head(lab: ImageLab, tmp_path: Path) -> None:
+    group = group_file(tmp_path, nih={"classes": {"ill": ["pneumonia"], "well": ["normal"]}})
+    taught = {"teachers": [str(lab.alone), str(lab.alone)], "wide": True}
+    with pytest.warns(
+        UserWarning, match=r"nih has the classes \['ill', 'well'\], the target kermany has \['normal', 'pneumonia'\]"
+    ):
+        lab.run(lab.job("joint", group_file=group, variant="wide", **taught))
+
+
 def test_a_target_of_one_class_is_refused(lab: ImageLab, tmp_path: Path) -> None:
     group = group_file(tmp_path, kermany={"classes": {"normal": ["normal"]}})
     lab.refused(lab.job("alone", group_file=group), "kermany, the target, has one class (normal); a classifier needs two")
