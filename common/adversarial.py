@@ -191,9 +191,16 @@ def full_epoch(max_epochs: int) -> int:
 def one_or_own_heads(network: FeatureNet, data: FoldData, *, target: str) -> FeatureNet:
     """The network itself where all datasets have the same classes, else a MultiHead of it with a decoder a dataset.
 
-    `target` is the dataset whose head the plain `forward` uses.
+    `target` is the dataset whose head the plain `forward` uses, on whose labels the model is selected: at r = 0 the source.
+    Raises ValueError where that has one class to tell apart (classification): nothing can be learned or compared.
     """
     facts = {name: entry.facts for name, entry in data.items()}
+    if facts[target].out_channels == 1:  # a segmentation has the background beside its one class
+        only = next(iter(facts[target].classes))
+        raise ValueError(
+            f"source {target} has one class ({only}), so that at r: 0 there is nothing to learn from or to select a model by; "
+            "set r: 1, add images of another class, or leave it out of the sources."
+        )
     if len({tuple(f.classes) for f in facts.values()}) == 1:
         return network
     return MultiHead(network, {name: f.out_channels for name, f in facts.items()}, target)

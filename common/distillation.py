@@ -223,8 +223,9 @@ class Curriculum:
     cross-domain distillation's table 1:
     `cf = ceiling p` (or `ceiling (1 - cos(pi p)) / 2` with shape "cosine");
     `t = max(t_floor, t_start t_decay^(epoch / t_every))`;
-    `beta` from `beta[0]` to `beta[1]`, linear in p. `beta=None` leaves the contrastive weight as configured, and so
-    does a configured weight of 0 (the term is off).
+    `beta` from `beta[0]` to `beta[1]`, linear in p, is the contrastive term's weight; `beta=(0, 0)` turns the term off.
+    `beta=None` leaves the weight as configured, and so does a configured weight of 0 (off); any other one only says that
+    the term is on.
     Decision: a ceiling scales the ramp, so that it is reached at the ramp's end whatever it is; `ramp` 0 is a step.
     All are functions of the epoch alone, so a resumed run needs no state. Raises ValueError for values out of range.
     """
@@ -241,17 +242,22 @@ class Curriculum:
         t_decay: float = 0.9,
         t_every: float = 5,
         t_floor: float = 0.5,
-        beta: tuple[float, float] | None = (0.1, 0.5),
+        beta: Sequence[float] | None = (0.1, 0.5),
     ) -> None:
         if shape not in ("linear", "cosine"):
             raise ValueError(f"curriculum shape {shape!r}: use 'linear' or 'cosine'")
         if min(warmup, ramp, ceiling) < 0 or min(t_start, t_decay, t_every, t_floor) <= 0:
             raise ValueError("curriculum: warmup, ramp and ceiling must not be negative, temperatures must be positive")
+        pair = isinstance(beta, Sequence) and len(beta) == 2 and all(isinstance(b, int | float) and b >= 0 for b in beta)
+        if beta is not None and not pair:
+            raise ValueError(
+                f"curriculum beta: {beta!r}; give its first and last weight, such as [0.1, 0.5], or [0, 0] for none"
+            )
         self.loss = loss
         self.warmup, self.ramp, self.ceiling, self.shape = warmup, ramp, ceiling, shape
         self.t_start, self.t_decay, self.t_every, self.t_floor = t_start, t_decay, t_every, t_floor
         self.contrastive = "contrastive" in loss.weights and loss.weights["contrastive"] != 0
-        self.beta_range = tuple(beta) if beta is not None else None
+        self.beta_range = beta
 
     @property
     def full_epoch(self) -> int:

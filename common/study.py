@@ -11,10 +11,10 @@ import itertools
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from .study_checks import ARMS, KEYS, check
+from .study_checks import ARMS, KEYS, ONE_HEAD, check, one_head_sources
 
 _JOINT_KEYS = ("r", "levels", "sources", "network")
 _STUDENT_KEYS = (*_JOINT_KEYS, "pairing", "k")
@@ -297,13 +297,16 @@ def plan(
     bundles: str = "bundles",
     task: str = "segmentation",
     teachers: Mapping[str, Sequence[str]] | None = None,
+    classes: Mapping[str, Sequence[str]] | None = None,
 ) -> Plan:
     """Every job that the arms need, each once, dependencies first.
 
     `datasets` are the group's members; a target's sources are the other members, or those that `vary["sources"]`
     names. `target_cases`: labelled target patients, or "all". `settings`: flags added to every training command, but
     not to the variant: runs with other settings belong in another folder. `teachers`: the networks of each named teacher,
-    of a group of one dataset; `vary["teacher"]` is all of them unless it names some.
+    of a group of one dataset; `vary["teacher"]` is all of them unless it names some. `classes`: each dataset's, in order;
+    source_only leaves out the sources whose classes are not the target's, and pooled is refused with such a one. None: all
+    datasets have the same.
     Raises ValueError naming the first bad value and the choices.
     """
     vary = {key: [str(value) for value in values] for key, values in (vary or {}).items()}
@@ -321,6 +324,8 @@ def plan(
         members = chosen["sources"].split("+") if "sources" in chosen else datasets
         sources = tuple(name for name in datasets if name in members and name != target)
         cell = _Cell(target, sources, seed, None if cases == "all" else int(cases), chosen)
+        if classes and arm in ONE_HEAD:
+            cell = replace(cell, sources=one_head_sources(arm, target, sources, classes))
         for run in planner.arm(arm, cell):
             metrics = planner.evaluate(run, target).outputs[0]
             endpoints.append(Endpoint(arm, target, seed, cell.cases, chosen, run.run_id, metrics))

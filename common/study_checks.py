@@ -24,6 +24,7 @@ ARMS = {
     "distill_equal_volume": "the student of equal_volume",
 }
 NEED_SOURCES = frozenset(ARMS) - {"alone", "alone_double", "teacher", "multi_head", "distill_target_only"}
+ONE_HEAD = ("pooled", "source_only")  # the target's labels and a source's share a head, so that both need the same classes
 NETWORKS = {  # a-b: teachers - student
     "segmentation": ("UNet", "TransResUNet", "TransResUNet-UNet"),
     "classification": ("EfficientNet", "MedViT", "MedViT-EfficientNet"),
@@ -145,3 +146,20 @@ def _check_sources(group: str, datasets: Sequence[str], arms: Sequence[str]) -> 
     if needy and len(datasets) < 2:
         others = ", ".join(arm for arm in ARMS if arm not in NEED_SOURCES)
         raise ValueError(f"arm {needy[0]!r} needs a source, and {group!r} has one dataset; add one or choose from {others}")
+
+
+def one_head_sources(arm: str, target: str, sources: Sequence[str], classes: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """The sources of an arm of `ONE_HEAD`: for source_only those whose classes are the target's, in its order.
+
+    Raises ValueError where there is none, or, for pooled, where one has others: a pool without it would be another arm.
+    """
+    same = tuple(name for name in sources if list(classes[name]) == list(classes[target]))
+    if same == tuple(sources) or (same and arm == "source_only"):
+        return same
+    others = [name for name in sources if name not in same]
+    lists = ", ".join(f"{name} ({', '.join(classes[name])})" for name in others)
+    fix = f"give --vary sources={'+'.join(same)}, " if same else ""
+    raise ValueError(
+        f"arm {arm!r} has one head for target {target!r} ({', '.join(classes[target])}) and its sources, of which "
+        f"{lists} differ in classes: {fix}leave the arm out for this target, or give them the same classes in the group file"
+    )

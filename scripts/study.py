@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]  # also when imported from elsewhere
 from study_engine import execute, preview  # noqa: E402
 
-from common.data.facts import load_group  # noqa: E402
+from common.data.facts import load_facts, load_group  # noqa: E402
 from common.study import Job, Plan, plan  # noqa: E402
 
 
@@ -93,6 +93,7 @@ def study(
         runs=str(runs_dir),
         task=load_group(group_path)["task"],
         teachers=load_group(group_path).get("teachers"),
+        classes={name: tuple(load_facts(group_path, name).classes) for name in members},
         bundles=os.path.relpath(group_path.parent, ROOT) if group_path.is_relative_to(ROOT) else str(group_path.parent),
     )
     check_files(planned.jobs, data_dir)

@@ -163,10 +163,26 @@ def group_file(folder: Path, **changes: dict[str, Any]) -> str:
     return str(folder / "pneumonia.yaml")
 
 
-def test_a_source_of_one_class_is_warned_of(lab: ImageLab, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stage", ["adapt", "multi_head"])
+def test_a_source_of_one_class_is_warned_of(lab: ImageLab, tmp_path: Path, stage: str) -> None:
     group = group_file(tmp_path, nih={"classes": {"normal": ["normal"]}})
     with pytest.warns(UserWarning, match=r"nih: every training image is of class normal.*confounded; add images of its"):
-        lab.run(lab.job("adapt", group_file=group, variant="one_class"))
+        lab.run(lab.job(stage, group_file=group, variant="one_class"))
+
+
+def test_a_source_of_one_class_alone_is_refused(lab: ImageLab, tmp_path: Path) -> None:
+    group = group_file(tmp_path, nih={"classes": {"normal": ["normal"]}})
+    with pytest.warns(UserWarning, match="nih: every training image is of class normal"):
+        lab.refused(lab.job("adapt", group_file=group, r=0), "source nih has one class (normal)", "set r: 1")
+
+
+def test_a_source_of_other_classes_does_not_train_a_wide_head(lab: ImageLab, tmp_path: Path) -> None:
+    group = group_file(tmp_path, nih={"classes": {"ill": ["pneumonia"], "well": ["normal"]}})
+    taught = {"teachers": [str(lab.alone), str(lab.alone)], "wide": True}
+    with pytest.warns(
+        UserWarning, match=r"nih has the classes \['ill', 'well'\], the target kermany has \['normal', 'pneumonia'\]"
+    ):
+        lab.run(lab.job("joint", group_file=group, variant="wide", **taught))
 
 
 def test_a_target_of_one_class_is_refused(lab: ImageLab, tmp_path: Path) -> None:

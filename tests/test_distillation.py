@@ -232,6 +232,16 @@ def test_curriculum_leaves_a_term_that_is_off_and_needs_no_contrastive_term() ->
     assert only.cf == 1 and only.weights == {"align": 0.3}
 
 
+def test_beta_is_a_range_of_its_own_and_0_turns_the_term_off() -> None:
+    betas = [beta for _, _, beta in run(Curriculum(full_loss(contrastive=1), warmup=1, ramp=2, beta=[0, 0.8]), 5)]
+    assert betas == pytest.approx([0, 0, 0.4, 0.8, 0.8])
+    off = full_loss(contrastive=1)
+    assert {beta for _, _, beta in run(Curriculum(off, beta=[0, 0]), 20)} == {0}
+    image, label = batch()
+    off(build()(image), label)
+    assert list(off.terms) == ["task", "align", "cosine"]
+
+
 def test_resumed_curriculum_is_where_it_was() -> None:
     whole, resumed = run(Curriculum(full_loss()), 12), full_loss()
     engine = Engine(lambda *_: None)
@@ -241,7 +251,18 @@ def test_resumed_curriculum_is_where_it_was() -> None:
     assert (resumed.cf, resumed.functions["contrastive"].temperature, resumed.weights["contrastive"]) == whole[-1]
 
 
-@pytest.mark.parametrize("options", [{"shape": "step"}, {"ramp": -1}, {"t_floor": 0}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"shape": "step"},
+        {"ramp": -1},
+        {"t_floor": 0},
+        {"beta": 0.3},
+        {"beta": "0.3"},
+        {"beta": [0.1]},
+        {"beta": [0.1, -1]},
+    ],
+)
 def test_bad_curriculum_is_refused(options: dict) -> None:
     with pytest.raises(ValueError, match="curriculum"):
         Curriculum(full_loss(), **options)

@@ -380,6 +380,61 @@ def test_one_dataset_is_enough_for_arms_without_sources(arm):
     assert planned.endpoints
 
 
+CXR = {
+    "group": "cxr",
+    "datasets": ["covidx", "collection", "qu_ex"],
+    "task": "classification",
+    "classes": {"covidx": ("normal", "covid"), "collection": ("other", "covid"), "qu_ex": ("normal", "covid")},
+}
+
+
+def test_source_only_leaves_out_sources_of_other_classes():
+    planned = make(CXR, arms=["source_only", "alone", "multi_head", "joint_wide"], targets=["covidx"])
+    assert [row.run_id for row in planned.endpoints if row.arm == "source_only"] == ["student_qu_ex/alone/0"]
+    assert "student_collection/alone/0" not in trained(planned)
+    wide = trained(planned)["joint_teacher_cxr/wide_for_covidx/0"]  # which leaves labels out itself, and fuses both teachers
+    assert json.loads(wide.overrides["sources"]) == ["collection", "qu_ex"]
+
+
+@pytest.mark.parametrize("arm", ["pooled", "source_only"])
+def test_one_head_of_the_same_classes_is_planned_as_without_them(arm):
+    kept = make(CXR, arms=[arm], targets=["covidx"], vary={"sources": ["qu_ex"]})
+    free = {key: value for key, value in CXR.items() if key != "classes"}
+    assert kept == make(free, arms=[arm], targets=["covidx"], vary={"sources": ["qu_ex"]})
+
+
+@pytest.mark.parametrize(
+    ("arm", "target", "parts"),
+    [
+        (
+            "pooled",
+            "covidx",
+            ["'covidx' (normal, covid)", "collection (other, covid) differ in classes: give --vary sources=qu_ex, leave"],
+        ),
+        (
+            "pooled",
+            "collection",
+            ["'collection' (other, covid)", "covidx (normal, covid), qu_ex (normal, covid) differ in classes: leave the arm"],
+        ),
+        (
+            "source_only",
+            "collection",
+            ["'collection' (other, covid)", "covidx (normal, covid), qu_ex (normal, covid) differ in"],
+        ),
+    ],
+)
+def test_one_head_of_other_classes_is_refused(arm, target, parts):
+    with pytest.raises(ValueError, match=f"arm '{arm}' has one head") as refused:
+        make(CXR, arms=["alone", arm], targets=[target])
+    assert all(part in str(refused.value) for part in parts)
+
+
+def test_the_order_of_the_classes_counts():
+    group = CARDIAC | {"classes": {"acdc": ["lv", "rv"], "sunnybrook": ["rv", "lv"]}}
+    with pytest.raises(ValueError, match="arm 'pooled' has one head"):
+        make(group, arms=["pooled"])
+
+
 PNEUMONIA = {"group": "pneumonia", "datasets": ["kermany", "nih"], "task": "classification"}
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -192,6 +193,7 @@ def joint_draws(
     augment: Compose | None = None,
     unlabelled: Sequence[str] = (),
     wide: Sequence[str] = (),
+    one_head: bool = False,
 ) -> JointDraws:
     """One stream a dataset, in the order of `data`.
 
@@ -199,6 +201,11 @@ def joint_draws(
         unlabelled: datasets whose labels are neither read nor used to choose slices (r = 0).
         wide: datasets that together make one more stream `wide` without labels: their training patients and their unlabelled
             ones; they get no stream of their own unless they are the first dataset.
+        one_head: one head learns all labels: a dataset whose classes are not the first one's, in its order, gets no stream,
+            for a label there means something else.
+
+    Warns:
+        UserWarning: `one_head` leaves a dataset out; names it and both class lists.
     """
     streams: dict[str, SliceDraws] = {}
     target = next(iter(data))
@@ -206,6 +213,8 @@ def joint_draws(
         if wide and name != target:
             continue
         free = name in unlabelled
+        if one_head and not free and _left_out(data[target].facts, entry.facts):
+            continue
         streams[name] = SliceDraws(
             [(entry.store, entry.split.train)],
             length=length,
@@ -221,6 +230,18 @@ def joint_draws(
             parts, length=length, seed=seed, foreground_share=0.0, labelled=False, augment=augment, stream=len(data)
         )
     return JointDraws(streams)
+
+
+def _left_out(target: Facts, source: Facts) -> bool:
+    """Whether a head of the target's classes cannot learn the source's labels; says so if it is."""
+    ours, theirs = list(target.classes), list(source.classes)
+    if ours != theirs:
+        warnings.warn(
+            f"dataset {source.name} has the classes {theirs}, the target {target.name} has {ours}: its labels are left out of "
+            "training; give both the same classes in the group file to use them.",
+            stacklevel=3,
+        )
+    return ours != theirs
 
 
 def validation_slices(entry: Fold) -> StoredSlices:

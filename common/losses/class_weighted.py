@@ -23,14 +23,15 @@ class ClassWeightedCrossEntropy(nn.Module):
     Decision: the weights are divided by their mean over the training fold, `sum_c f_c w_c` (about K), a constant: as
     printed the loss grows with the class count and `alpha` would mean another thing for each dataset. Torch's own weighted
     mean divides by the weights of the batch instead, which undoes them in a small batch (one of a single class is
-    unweighted) and differs from rank to rank. Raises ValueError for fewer than two classes, a negative count, no image at
-    all, or a negative eps (0 is refused where a class has no image).
+    unweighted) and differs from rank to rank. One class (a source of the multi-head baseline, which is warned of) has
+    weight 1 and loss 0. Raises ValueError for no class, a negative count, no image at all, or a negative eps (0 is refused
+    where a class has no image).
     """
 
     def __init__(self, counts: Sequence[float], *, eps: float = 1e-6) -> None:
         super().__init__()
-        if len(counts) < 2 or min(counts) < 0 or sum(counts) <= 0:
-            raise ValueError(f"counts: {list(counts)}; give the training images of each of at least two classes")
+        if not counts or min(counts) < 0 or sum(counts) <= 0:
+            raise ValueError(f"counts: {list(counts)}; give the training images of each class, in index order")
         if eps < 0 or (eps == 0 and min(counts) == 0):
             raise ValueError(f"eps: {eps}; give a positive number")
         shares = [count / sum(counts) for count in counts]

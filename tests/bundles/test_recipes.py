@@ -2,10 +2,12 @@
 """Recipes are copies held equal: those of a task differ in what stages differ in, those of both tasks in what tasks do."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
+from monai.bundle import ConfigParser
 
 RECIPES = Path(__file__).parents[2] / "common" / "recipes"
 STAGES = ("train", "adapt", "joint", "distill", "multi_head")
@@ -82,7 +84,7 @@ STAGE_KEYS = {
     | {"loss::terms::contrastive::_target_", "loss::weights::contrastive"}
     # what cross-architecture distillation sets otherwise than multi-dataset distillation is a fact of the bundle
     | {"alpha", "warmup", "ramp", "loss::terms::soft_output::temperature"}
-    | {"soft_dice"}
+    | {"soft_dice", "train::handlers::0::beta"}
     | {f"loss::{part}" for name in ("geometric", "soft_dice") for part in (f"terms::{name}::_target_", f"weights::{name}")},
     "multi_head": {f"{NETWORK}::network"},
 }
@@ -99,6 +101,16 @@ def test_the_tasks_differ_in_what_tasks_differ_in(stage: str) -> None:
     assert metric and loss
     assert bool(floor) == (stage in ("joint", "distill"))
     assert differ - metric - loss - floor <= TASK_KEYS | STAGE_KEYS[stage]
+
+
+@pytest.mark.parametrize(("beta", "last"), [([0.1, 0.5], 0.5), ([0.2, 0.9], 0.9), ([0, 0], 0)])
+def test_the_key_beta_is_the_weight_of_the_contrastive_term(beta: list[float], last: float) -> None:
+    """Of the recipe's own loss and curriculum, at the end of the ramp."""
+    recipe = load("distill", "segmentation")
+    assert recipe["beta"] == [0.1, 0.5]  # as printed
+    curriculum = ConfigParser(recipe | {"beta": beta}).get_parsed_content("train::handlers::0")
+    curriculum(SimpleNamespace(state=SimpleNamespace(epoch=16)))
+    assert curriculum.loss.weights["contrastive"] == pytest.approx(last)
 
 
 def test_the_imports_of_a_task_are_those_of_the_other_and_its_losses() -> None:

@@ -23,7 +23,9 @@ from common.data.fold import (
     validation_slices,
 )
 from common.data.folds import make_split
+from common.phantoms.layouts import write_dataset
 
+ROOT = Path(__file__).parents[2]
 Make = Callable[..., FoldData]
 
 
@@ -156,6 +158,55 @@ def test_a_wide_stream_adds_sources_and_unlabelled_patients_without_labels(make:
     wide = {*data["a"].split.train, *data["a"].split.unlabelled, *data["b"].split.train}
     assert cases(joint.streams["wide"]) == wide
     assert "label" in joint[0]["a"] and "label" not in joint[0]["wide"]
+
+
+def told_of(data: FoldData, **options) -> tuple[list[str], list[str]]:
+    """The streams of one head, and what is said of those left out."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        joint = joint_draws(data, length=8, seed=0, one_head=True, **options)
+    return list(joint.streams), [str(one.message) for one in said]
+
+
+OTHERS: dict[str, list[dict[str, tuple]]] = {  # of another name, number, order
+    "make": [{"rv": (7,)}, {"lv": (7,), "rest": (0,)}],
+    "make_classes": [{"well": ("well",), "ill": ("ill",)}, {"ill": ("ill",)}, {"ill": ("ill",), "healthy": ("well",)}],
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_one_head_learns_the_labels_of_the_targets_classes_only(request: pytest.FixtureRequest, kind: str) -> None:
+    data = request.getfixturevalue(kind)()
+    assert told_of(data) == (["a", "b"], [])
+    ours = list(data["a"].facts.classes)
+    for classes in OTHERS[kind]:
+        data["b"].facts = replace(data["b"].facts, classes=classes)
+        streams, (said,) = told_of(data)
+        assert streams == ["a"]
+        assert f"dataset b has the classes {list(classes)}, the target a has {ours}" in said
+        assert list(joint_draws(data, length=8, seed=0).streams) == ["a", "b"]  # a head a dataset
+        # without their labels its images serve as before
+        assert told_of(data, unlabelled=["b"]) == (["a", "b"], [])
+        assert told_of(data, wide=["a", "b"]) == (["a", "wide"], [])
+        wide = joint_draws(data, length=80, seed=0, wide=["a", "b"]).streams["wide"]
+        assert set(data["b"].split.train) <= cases(wide)
+
+
+@pytest.mark.parametrize(
+    ("target", "streams"), [("covidx_cxr3", ["covidx_cxr3", "covid_qu_ex"]), ("covid_collection", ["covid_collection"])]
+)
+def test_one_head_of_a_group_whose_datasets_have_other_classes(tmp_path: Path, target: str, streams: list[str]) -> None:
+    names = ["covidx_cxr3", "covid_collection", "covid_qu_ex"]
+    for name in names:
+        write_dataset(name, tmp_path / "data", cases=15, size=32)
+    places = {"data_dir": str(tmp_path / "data"), "store_dir": str(tmp_path / "store"), "image_size": 16}
+    ordered = [target, *[name for name in names if name != target]]
+    data = folds(ordered, group_file=str(ROOT / "bundles" / "cxr.yaml"), fold=0, target=target, **places)
+    drawn, said = told_of(data)
+    assert drawn == streams
+    left_out = [name for name in ordered if name not in streams]
+    assert len(said) == len(left_out)
+    assert all(f"dataset {name} has the classes" in one for name, one in zip(left_out, said, strict=True))
 
 
 def test_no_stream_draws_a_validation_or_test_patient(make: Make) -> None:

@@ -69,8 +69,17 @@ def test_gradient_and_extreme_logits_stay_finite() -> None:
     assert value.isfinite() and output.grad is not None and output.grad.isfinite().all() and output.grad.abs().sum() > 0
 
 
+def test_one_class_has_weight_1_and_nothing_to_learn() -> None:
+    loss = ClassWeightedCrossEntropy([7])
+    assert loss.weights.tolist() == [1.0]
+    output = torch.tensor([[3.0], [-2.0]], requires_grad=True)
+    value = loss(output, torch.tensor([0, 0]))
+    value.backward()
+    assert value.item() == 0 and output.grad is not None and not output.grad.any()
+
+
 def test_wrong_counts_are_refused() -> None:
-    for counts in ([], [5], [0, 0], [3, -1]):
+    for counts in ([], [0], [0, 0], [3, -1]):
         with pytest.raises(ValueError, match="counts"):
             ClassWeightedCrossEntropy(counts)
     for eps, counts in ((-1.0, [1, 1]), (0.0, [1, 0])):

@@ -16,6 +16,14 @@ import study_engine
 ROOT = Path(study.__file__).parents[1]
 BUNDLES = ("student_acdc", "student_sunnybrook", "teacher_acdc", "teacher_sunnybrook", "joint_teacher_cardiac")
 
+GROUP = """
+group: cardiac
+task: segmentation
+datasets:
+  acdc: {classes: {lv: [3]}, label_values: [0, 3], percentiles: [1, 99]}
+  sunnybrook: {classes: {lv: [1]}, label_values: [0, 1], percentiles: [1, 99]}
+"""
+
 # Found before the real package, being on PYTHONPATH. A bundle named in FAKE_SLOW sleeps, one in FAKE_FAIL fails.
 FAKE = """
 import json, os, sys, time
@@ -46,8 +54,7 @@ def place(tmp_path, monkeypatch):
         configs.mkdir(parents=True)
         for name in ("train", "adapt", "distill", "evaluate"):
             (configs / f"{name}.yaml").touch()
-    group = "group: cardiac\ntask: segmentation\ndatasets: {acdc: {}, sunnybrook: {}}\n"
-    (tmp_path / "bundles" / "cardiac.yaml").write_text(group)
+    (tmp_path / "bundles" / "cardiac.yaml").write_text(GROUP)
     (tmp_path / "data").mkdir()
     package = tmp_path / "fake" / "monai" / "bundle"
     package.mkdir(parents=True)
@@ -269,3 +276,12 @@ def test_runs_of_other_settings_are_not_mixed(asked, place):
     assert f"{run} was trained with --set max_epochs=3: give the same, another --runs, or delete it" in error
     code, error = asked("--set", "max_epochs=3", "--profile", "nowhere")  # the same settings: past that, to the next error
     assert "--profile nowhere" in error
+
+
+@pytest.mark.parametrize("arm", ["pooled", "source_only"])
+def test_sources_of_other_classes_are_refused_before_anything_runs(asked, place, arm):
+    (place / "bundles" / "cardiac.yaml").write_text(GROUP.replace("{lv: [1]}", "{ventricle: [1]}"))
+    code, error = asked(arms=f"alone,{arm}")
+    assert code == 2
+    assert f"arm '{arm}' has one head for target 'acdc' (lv)" in error and "sunnybrook (ventricle)" in error
+    assert not (place / "runs").exists()
