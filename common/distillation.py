@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -277,7 +278,17 @@ class Curriculum:
         return max(self.t_floor, self.t_start * self.t_decay ** (epoch / self.t_every))
 
     def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self.warn_if_too_long)
         engine.add_event_handler(Events.EPOCH_STARTED, self)
+
+    def warn_if_too_long(self, engine: Engine) -> None:
+        """No epoch has the factor at its ceiling: the run then keeps its last one."""
+        if engine.state.max_epochs is not None and engine.state.max_epochs <= self.full_epoch:
+            warnings.warn(
+                f"the curriculum (warmup {self.warmup:g} + ramp {self.ramp:g} epochs) is not over in {engine.state.max_epochs}"
+                " epochs, so that distillation is never fully on; train longer, or shorten warmup and ramp.",
+                stacklevel=2,
+            )
 
     def __call__(self, engine: Engine) -> None:
         epoch = engine.state.epoch - 1

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import copy
 import math
+import warnings
 
 import pytest
 import torch
@@ -209,6 +210,14 @@ def test_curriculum_follows_the_printed_schedules() -> None:
     assert seen[0][1] == 2 and seen[-1][1] == 0.5
     assert [b for _, _, b in seen[:17]] == pytest.approx([0.1] * 6 + [0.1 + 0.04 * i for i in range(1, 10)] + [0.5] * 2)
     assert Curriculum(full_loss()).full_epoch == 15
+
+
+def test_a_curriculum_longer_than_the_training_is_warned_of() -> None:
+    with pytest.warns(UserWarning, match=r"warmup 5 \+ ramp 10 epochs\) is not over in 15 epochs"):
+        run(Curriculum(full_loss()), 15)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run(Curriculum(full_loss()), 16)
 
 
 def test_curriculum_options() -> None:
