@@ -18,7 +18,7 @@ from PIL import Image
 
 from common.bundle_files import join_recipe, split_recipe
 from common.data.facts import load_facts, load_group
-from common.data.transforms import evaluation
+from common.data.transforms import evaluation, restore
 from common.runs import from_run
 from tests.trained_bundles import (
     BUNDLES,
@@ -127,24 +127,58 @@ def test_a_bundle_trains_evaluates_and_infers(bundle: str, trained: Trained, tmp
         check_labels(bundle, run_dir, tmp_path)
 
 
-def deployable(dataset: str) -> bool:
-    """Volumes, and images to classify; Figshare's own .mat files are read in training only."""
+def deployed(dataset: str) -> ConfigParser:
+    """A student's inference configuration at 32 pixels."""
+    parser = ConfigParser(ConfigParser.load_config_file(f"bundles/student_{dataset}/configs/inference.yaml"))
+    parser["spatial_size"] = [32 if side > 0 else side for side in parser["spatial_size"]]
+    return parser
+
+
+def as_trained(dataset: str, *, slices: bool) -> bool:
+    """Whether inference takes slices one at a time from a volume; Figshare's own .mat files are read in training only."""
     facts = load_facts(DATASETS[dataset], dataset)
-    return dataset != "figshare" and (facts.dims == 3 or facts.classification)
+    return dataset != "figshare" and slices == (facts.dims == 2 and not facts.classification)
 
 
-@pytest.mark.parametrize("dataset", [d for d in DATASETS if deployable(d)])
+@pytest.mark.parametrize("dataset", [d for d in DATASETS if as_trained(d, slices=False)])
 def test_inference_sees_what_training_saw(dataset: str, trained: Trained) -> None:
     """Its stock transforms give the array that the project's evaluation gives, orientation and intensities included."""
     facts = load_facts(DATASETS[dataset], dataset)
     item = facts.reader(trained.data / dataset)[0]
-    parser = ConfigParser(ConfigParser.load_config_file(f"bundles/student_{dataset}/configs/inference.yaml"))
-    parser["spatial_size"] = [32 if side > 0 else side for side in parser["spatial_size"]]
-    deployed = parser.get_parsed_content("preprocessing")({"image": item["image"]})["image"]
+    seen = deployed(dataset).get_parsed_content("preprocessing")({"image": item["image"]})["image"]
     ours = evaluation(facts, 32)(dict(item))["image"]
-    np.testing.assert_array_equal(deployed.numpy(), ours.numpy())
+    np.testing.assert_array_equal(seen.numpy(), ours.numpy())
     if facts.dims == 3:
-        np.testing.assert_allclose(deployed.affine, ours.affine)
+        np.testing.assert_allclose(seen.affine, ours.affine)
+
+
+@pytest.mark.parametrize("dataset", [d for d in DATASETS if as_trained(d, slices=True)])
+def test_inference_sees_the_slices_that_training_saw(dataset: str, trained: Trained, tmp_path: Path) -> None:
+    """Each slice of a volume is the array that evaluation gives of its file, and its prediction comes back the same way.
+
+    The slices are of different brightness, and one is black.
+    """
+    facts = load_facts(DATASETS[dataset], dataset)
+    pixels = np.random.default_rng(0).gamma(2, 20, (40, 36, 6)).clip(0, 255).astype(np.uint8)
+    pixels = (pixels * [1, 0.5, 0.1, 0, 0.3, 1]).astype(np.uint8)
+    Image.fromarray(np.zeros((36, 40), np.uint8)).save(mask := tmp_path / "mask.png")
+    ours, back = [], []
+    steps = evaluation(facts, 32)
+    for index in range(pixels.shape[2]):
+        file = tmp_path / f"{index}.png"
+        Image.fromarray(pixels[..., index].T).save(file)  # a file's rows are y
+        item = steps({"image": str(file), "label": str(mask)})
+        ours.append(item["image"])
+        back.append(restore(steps)(item | {"pred": torch.cat([0.5 - ours[-1], ours[-1] - 0.5])})["pred"])
+    nibabel.save(nibabel.Nifti1Image(pixels, np.diag([1.5, 1.5, 8, 1])), tmp_path / "scan.nii.gz")
+    parser = deployed(dataset)
+    data = parser.get_parsed_content("preprocessing")({"image": str(tmp_path / "scan.nii.gz")})
+    np.testing.assert_allclose(data["image"].numpy(), torch.stack(ours, -1).numpy(), atol=1e-6)
+    data["pred"] = torch.cat([0.5 - data["image"], data["image"] - 0.5])
+    for step in parser.get_parsed_content("postprocessing").transforms[:-1]:  # but SaveImaged
+        data = step(data)
+    np.testing.assert_array_equal(data["pred"].numpy(), torch.stack(back, -1).numpy())
+    np.testing.assert_allclose(data["pred"].affine, np.diag([1.5, 1.5, 8, 1]), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["cardiac", "pneumonia"])
