@@ -123,11 +123,25 @@ def deployed(facts: Facts, size: int) -> dict[str, Any]:
         scale = {"_target_": "monai.transforms.ScaleIntensityRangePercentilesd", "keys": "image"}
         scale |= {"lower": facts.percentiles[0], "upper": facts.percentiles[1]}
     scale |= {"b_min": 0.0, "b_max": 1.0, "clip": True}
+    if facts.dims == 2 and not facts.classification and facts.percentiles is not None:
+        scale = _each_slice(scale, facts.slice_axis)
     slices = facts.slice_axis if len(spatial) == 3 else None
     out: dict[str, Any] = {"orientation": facts.orientation, "slice_axis": slices, "spatial_size": spatial, "intensity": scale}
     if facts.classification:
         out |= {"classes": list(facts.classes), "middle": _middle(facts)}
     return out
+
+
+def _each_slice(scale: Mapping[str, Any], slice_axis: int) -> dict[str, Any]:
+    """`scale` for every slice of a volume on its own, as it was when each image was an item.
+
+    The channel and the slices change places and back, so a prediction of any number of channels passes `Invertd` as it is.
+    """
+    axes = list(range(4))
+    axes[0], axes[1 + slice_axis] = axes[1 + slice_axis], axes[0]
+    swap, back = ({"_target_": "monai.transforms.Transposed", "keys": "image", "indices": list(axes)} for _ in range(2))
+    steps = [swap, {**scale, "channel_wise": True}, back]
+    return {"_target_": "monai.transforms.Compose", "transforms": steps}
 
 
 def _middle(facts: Facts) -> list[float] | None:

@@ -22,7 +22,7 @@ from .errors import brief
 from .handlers import save_atomic
 from .networks import FeatureNet
 
-__all__ = ["from_run", "from_runs", "read_json", "run_seed", "start_run", "test_items", "test_slices"]
+__all__ = ["from_run", "from_runs", "read_json", "run_seed", "start_run", "teachers_of", "test_items", "test_slices"]
 __all__ += ["validation_score"]
 
 # Keys that may change between the start and the resume of a run without changing its result.
@@ -126,6 +126,12 @@ def run_seed(run_dir: str | Path) -> int:
     return int(read_json(run_dir, "config.json", "seed")["seed"])
 
 
+def teachers_of(config: Mapping[str, Any]) -> list[str]:
+    """The runs that a configuration names as its `teacher` or `teachers`."""
+    given = [ConfigParser(config).get_parsed_content(key) for key in ("teacher", "teachers") if key in config]
+    return [run for runs in given if runs for run in ([runs] if isinstance(runs, str) else runs)]
+
+
 def start_run(run_dir: str, *, network: nn.Module, data: FoldData) -> None:
     """Record what a run is before it trains: network.json, folds.json, config.json.
 
@@ -140,8 +146,7 @@ def start_run(run_dir: str, *, network: nn.Module, data: FoldData) -> None:
     config = live_config() | {"store_dir": str(store.root)}  # as a path: the expression means nothing outside of the run
     splits = {name: entry.split._asdict() for name, entry in data.items()}
     target = next(iter(splits.values()))
-    given = [ConfigParser(config).get_parsed_content(key) for key in ("teacher", "teachers") if key in config]
-    for teacher in [run for runs in given if runs for run in ([runs] if isinstance(runs, str) else runs)]:
+    for teacher in teachers_of(config):
         _check_teacher(teacher, splits)
     spec = json.loads(json.dumps(network.spec))
     begun = (run / "checkpoints" / "last.pt").exists() or (run / "model.pt").exists()

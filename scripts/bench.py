@@ -141,8 +141,8 @@ def store(*, folder: Path, volumes: int = 2, size: int = 256, slices: int = 100,
     """Slices a second from the slice store against MONAI's CacheDataset in memory, and against reading the files.
 
     Batches of 8 from a DataLoader without workers. The cache holds preprocessed slices as MONAI's transforms leave them
-    (MetaTensors), with no transform left to run. For information also: the cache with the metadata stripped, the fastest it
-    can be, and store and cache with the training's augmentation, which is what training is served.
+    (MetaTensors), with no transform left to run, and, stricter, the same with the metadata stripped, the fastest it can be.
+    For information also: store and cache with the training's augmentation, which is what training is served.
     """
     root = write_dataset("msd_lung", folder, cases=volumes, size=size, slices=slices, seed=0)
     facts, items = msd_lung.FACTS, msd_lung.cases(root)
@@ -196,7 +196,7 @@ def store(*, folder: Path, volumes: int = 2, size: int = 256, slices: int = 100,
     name = f"slice store, {size}x{size}"
     return [
         compare(name, "store", "cache", ("at least", 0.8), "CacheDataset in memory"),
-        compare(name, "store", "plain cache", None, "CacheDataset in memory, metadata stripped"),
+        compare(name, "store", "plain cache", ("at least", 0.8), "CacheDataset in memory, metadata stripped"),
         compare(f"{name}, augmented", "store augmented", "cache augmented", None, "CacheDataset in memory, augmented"),
         row(name, files, ("at least", 50), speed(read["store"]), f"each slice from its {size}x{size}x{slices} .nii.gz "
             f"{speed(read['files'], BATCH)}"),

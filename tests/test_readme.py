@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the README says is true: the tree, the commands' files and keys, the make targets."""
+"""What the README says is true: the tree, the commands' files and keys, the make targets; and docs/losses.md is whole."""
 
 import re
 from pathlib import Path
 
 import yaml
 
+from common import losses
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+# what other scripts import or start
+NO_COMMANDS = {"bench_classification", "bench_deploy", "bench_timing", "federated_client", "study_engine", "study_job"}
 
 
 def tree() -> list[str]:
@@ -33,8 +37,19 @@ def test_the_tree_is_the_repositorys() -> None:
 
 def test_every_script_is_named() -> None:
     line = next(line for line in README.splitlines() if line.startswith("scripts/ "))
-    for name in re.findall(r"[a-z_]+", line.split("command lines:")[1]):
-        assert (ROOT / "scripts" / f"{name}.py").is_file(), name
+    named = re.findall(r"[a-z_]+", line.split("command lines:")[1])
+    assert set(named) == {path.stem for path in (ROOT / "scripts").glob("*.py")} - NO_COMMANDS
+    assert all((ROOT / "scripts" / f"{name}.py").is_file() for name in NO_COMMANDS)
+
+
+def test_every_loss_is_named_with_its_equation() -> None:
+    """Each class of the package in a row of docs/losses.md, by its file; and no row of a file that is not there."""
+    rows = [line.split("|")[1:-1] for line in (ROOT / "docs" / "losses.md").read_text().splitlines() if line.startswith("| ")]
+    told = {row[-1].strip(" `"): row[1].strip() for row in rows}
+    for name in losses.__all__:
+        file = getattr(losses, name).__module__.replace(".", "/") + ".py"
+        assert told.get(file), f"{name}: {file}"
+    assert all((ROOT / file).is_file() for file in told if file.startswith("common/"))
 
 
 def test_every_group_is_named_with_its_datasets() -> None:

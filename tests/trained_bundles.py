@@ -81,15 +81,18 @@ class Trained:
         assert (run_dir / "model.pt").exists()
         return run_dir
 
-    def joint(self, target: str, **facts: object) -> Path:
-        """The joint teacher for a target, with its teachers."""
-        group = DATASETS[target]
-        sources = [name for name in load_group(group)["datasets"] if name != target]
+    def joint_facts(self, target: str) -> dict[str, object]:
+        """What a joint teacher for a target is told, with its teachers."""
+        sources = [name for name in load_group(DATASETS[target])["datasets"] if name != target]
         teachers = [self.train(f"teacher_{target}", "train", "alone")]
         teachers += [self.train(f"teacher_{s}", "adapt", f"for_{target}", target=target) for s in sources]
+        return {"target": target, "sources": sources, "teachers": [str(t) for t in teachers], "teacher_floor": 0}
+
+    def joint(self, target: str, **facts: object) -> Path:
+        """The joint teacher for a target, with its teachers."""
         variant = f"{'wide_' if facts.get('wide') else ''}for_{target}"
-        own = {"target": target, "sources": sources, "teachers": [str(t) for t in teachers], "teacher_floor": 0} | facts
-        return self.train(f"joint_teacher_{group.stem}", "train", variant, **own)
+        bundle = f"joint_teacher_{DATASETS[target].stem}"
+        return self.train(bundle, "train", variant, **self.joint_facts(target) | facts)
 
     def teacher_of(self, dataset: str) -> Path:
         """What a student is taught by: a joint teacher with as many outputs, one a group where that is enough.

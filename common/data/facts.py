@@ -46,7 +46,8 @@ class Facts:
             class become background. Classification: strings, in index order 0..K-1; images of a label in no class are left out.
         label_values: every raw value a label may hold; another one is refused before training.
         window: fixed intensities mapped to [0, 1] (CT, Hounsfield units); exactly one of `window` and `percentiles` is given.
-        percentiles: percentiles of the item mapped to [0, 1] (MR, photographs).
+        percentiles: percentiles of the item mapped to [0, 1] (MR, photographs); where the items are images, a volume to
+            segment is mapped slice by slice.
         orientation: axis codes every volume is brought to through its affine, or None to keep the file's own axes.
         slice_axis: the axis of 3-D arrays, after orientation, along which slices are cut.
         dims: 3 for volumes, 2 for images.

@@ -110,7 +110,6 @@ def readme(source: Source, name: str, meta: dict[str, Any]) -> str:
         "## **Limitations**", "",
         "The figures hold for data like the test data. Expect less on other scanners, protocols and populations: measure on"
         " your own labelled cases first.", "",
-        *_limits(source),
         "## **References**", "",
         *(f"- {about['source']}" for about in source.datasets.values()), "",
         "## **License**", "",
@@ -126,7 +125,8 @@ def _preprocessing(source: Source) -> str:
         scale = f"intensities {facts.window[0]:g} to {facts.window[1]:g} become 0 to 1"
     else:
         assert facts.percentiles is not None
-        scale = f"percentiles {facts.percentiles[0]:g} and {facts.percentiles[1]:g} of the image become 0 and 1"
+        what = "slice" if facts.dims == 2 and not facts.classification else "image"
+        scale = f"percentiles {facts.percentiles[0]:g} and {facts.percentiles[1]:g} of each {what} become 0 and 1"
     turn = f"axes brought to {facts.orientation}, " if facts.orientation else ""
     return f"{turn}{scale}, resized to {source.image_size}x{source.image_size} pixels in-plane."
 
@@ -145,12 +145,3 @@ def _performance(source: Source) -> str:
         *(f"| {names.get(key, key.replace('_', ' ').capitalize())} | {value:.3f} |" for key, value in mean.items()),
     ]  # fmt: skip
     return "\n".join(rows)
-
-
-def _limits(source: Source) -> list[str]:
-    if source.facts.dims == 3 or source.task != "segmentation":
-        return []
-    return [
-        "It was trained on single slices, each scaled by its own intensities; in a volume all slices are scaled together.",
-        "",
-    ]

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..runs import teachers_of
+
 # the order of arms in tables and legends; others follow in alphabetical order
 ORDER = (
     "source_only", "alone", "alone_double", "pooled", "multi_head", "teacher", "source_teacher", "joint_target_only",
@@ -45,6 +47,25 @@ class Result:
     def rows(self) -> list[dict[str, Any]]:
         """The rows of metrics.json with the seed, as `paired_difference` and `paired_scores` take them."""
         return [row | {"seed": self.seed} for row in self.metrics["units"]]
+
+    def total_seconds(self) -> float | None:
+        """Training time of the run and of every run that it learned from, directly or not, each once.
+
+        None if one of them is not among the runs beside this one or has not recorded its time. A teacher is looked up by
+        bundle, variant and seed, so that a folder of runs may move.
+        """
+        needed, seconds = [self.path], dict[Path, float]()
+        while needed:
+            run = needed.pop()
+            history, config = run / "history.json", run / "config.json"
+            if run in seconds:
+                continue
+            if not (history.exists() and config.exists()):
+                return None
+            seconds[run] = _json(history, ("seconds",))["seconds"]
+            teachers = teachers_of(_json(config, ()))
+            needed += [self.path.parents[2].joinpath(*Path(teacher).parts[-3:]) for teacher in teachers]
+        return sum(seconds.values())
 
     def labelled(self) -> int | None:
         """Labelled target patients that training and validation saw."""

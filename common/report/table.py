@@ -29,6 +29,7 @@ def table_rows(results: Sequence[Result]) -> list[Row]:
 
 def _arm_row(target: str, budget: str, name: str, arm: Sequence[Result]) -> Row:
     seconds = [result.history["seconds"] for result in arm if result.history is not None]
+    totals = [total for result in arm if (total := result.total_seconds()) is not None]
     labelled = [count for result in arm if (count := result.labelled()) is not None]
     if len(hd_units := hd95_units(arm)) > 1:
         raise ValueError(f"HD95 of {name} on {target} is in {hd_units}; evaluate all its seeds again the same way")
@@ -39,6 +40,7 @@ def _arm_row(target: str, budget: str, name: str, arm: Sequence[Result]) -> Row:
         | ({"hd95_unit": hd_units[0]} if hd_units else {})
         | counts(arm)
         | {"training_seconds": float(np.mean(seconds)) if seconds else None}
+        | {"total_seconds": float(np.mean(totals)) if len(totals) == len(arm) else None}
         | {"parameters": arm[0].metrics["parameters"]}
         | {"seconds_per_case": float(np.mean([result.metrics["seconds_per_case"] for result in arm]))}
     )
@@ -87,7 +89,7 @@ def _group_rows(cells: dict[tuple[str, str, Any], list[Result]], targets: Sequen
 
 def _summed(spread: Row, parts: Sequence[Row], tested: Row) -> Row:
     means: Row = {}
-    for name in ("labelled_patients", "training_seconds", "parameters", "seconds_per_case"):
+    for name in ("labelled_patients", "training_seconds", "total_seconds", "parameters", "seconds_per_case"):
         values = [part[name] for part in parts]
         means[name] = None if None in values else float(np.mean(values))
     return spread | tested | means | {key: parts[0][key] for key in ("hd95_unit",) if key in parts[0]}
@@ -102,7 +104,7 @@ def printed(rows: Sequence[Row]) -> dict[str, tuple[list[str], list[list[str]]]]
         metrics = [metric for metric in HEADINGS if f"{metric}_mean" in part[0]]
         names = [f"{HEADINGS[metric]} ({unit})" if metric == "hd95" and unit else HEADINGS[metric] for metric in metrics]
         tested = "empty predictions" if "units" in part[0] else "images"
-        cost = [tested, "training s", "parameters", "s a case"]
+        cost = [tested, "training s", "total s", "parameters", "s a case"]
         tables[target] = (["arm", "labelled patients", "seeds", *names, *cost], [_text(row, metrics) for row in part])
     return tables
 
@@ -122,5 +124,6 @@ def _text(row: Row, metrics: Sequence[str]) -> list[str]:
     tested = f"{row['empty_prediction']} of {row['units']}" if "units" in row else str(row["images"])
     return [
         *(row["arm"], budget, str(row["seeds"]), *cells, tested),
-        *(cost("training_seconds", ",.0f"), cost("parameters", ",.0f"), cost("seconds_per_case", ".3f")),
+        *(cost("training_seconds", ",.0f"), cost("total_seconds", ",.0f")),
+        *(cost("parameters", ",.0f"), cost("seconds_per_case", ".3f")),
     ]

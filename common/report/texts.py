@@ -43,11 +43,15 @@ SAVED = (
     "Labelled patients that `alone` needs for the student's {metric}, on its own curve (linear in the logarithm of the "
     "number), less those the student had. >N: not reached with all N."
 )
+COST = (
+    " Training s is the time of an arm's own run; total s adds every run that it learned from, each once (empty where one of "
+    "them is missing)."
+)
 NOTES: Mapping[str, Mapping[str, str]] = {
     "segmentation": {
         "table": "Mean ± standard deviation of the per-seed means (in cross-validation a seed is a fold). Metrics are "
         "computed a volume (a case where there are no volumes). Units with an empty truth are left out; empty predictions "
-        "count with Dice 0 and HD95 = the image diagonal, and their number is given.",
+        "count with Dice 0 and HD95 = the image diagonal, and their number is given." + COST,
         "intervals": "Student minus baseline, mean over patients, with the 95 % interval of a paired bootstrap over "
         "patients; all seeds of a patient are drawn together. * = the interval excludes zero. For HD95 less is better.",
         "scans_saved": SAVED,
@@ -55,7 +59,7 @@ NOTES: Mapping[str, Mapping[str, str]] = {
     "classification": {
         "table": "Mean ± standard deviation over seeds (in cross-validation a seed is a fold) of metrics over the test images "
         "of the seed. Balanced accuracy is the mean recall of the classes, AUROC the mean over classes of one against the rest "
-        "(without seeds whose test set lacks a class), ECE the calibration error in 15 bins (less is better).",
+        "(without seeds whose test set lacks a class), ECE the calibration error in 15 bins (less is better)." + COST,
         "intervals": "Student minus baseline, mean over seeds, with the 95 % interval of a paired bootstrap over patients: "
         "patients are drawn with all their images and seeds, and every metric is computed anew on what was drawn. * = the "
         "interval excludes zero. For ECE less is better.",

@@ -4,6 +4,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from PIL import Image
 
 from common.bundle_files import join_recipe, split_recipe
 from common.data.facts import load_facts, load_group
-from common.data.transforms import evaluation
+from common.data.transforms import evaluation, restore
 from common.runs import from_run
 from tests.trained_bundles import (
     BUNDLES,
@@ -74,16 +75,18 @@ def volume(path: Path) -> np.ndarray:
     return affine
 
 
-def infer(bundle: str, run_dir: Path, pattern: str, out: Path) -> None:
-    """At the size and with the network that the run has."""
-    file = f"bundles/{bundle}/configs/inference.yaml"
-    config = yaml.safe_load((ROOT / file).read_text())
+def inferring(bundle: str, run_dir: Path, pattern: str, out: Path) -> dict[str, object]:
+    """What inference is told of a run: its size, its network and where things lie."""
+    config = yaml.safe_load((ROOT / f"bundles/{bundle}/configs/inference.yaml").read_text())
     sizes = {"features": [4, 4, 8, 8, 8, 4], "model_name": "test_efficientnet"}
     given = config["network_def"] if isinstance(config["network_def"], dict) else {}
     own = {f"network_def::{key}": value for key, value in sizes.items() if key in given}
     size = [32 if side > 0 else side for side in config["spatial_size"]]
-    places = {"input": pattern, "output_dir": str(out), "run_dir": str(run_dir)}
-    execute("inferring", file, spatial_size=size, **places, **own)
+    return {"input": pattern, "output_dir": str(out), "run_dir": str(run_dir), "spatial_size": size} | own
+
+
+def infer(bundle: str, run_dir: Path, pattern: str, out: Path) -> None:
+    execute("inferring", f"bundles/{bundle}/configs/inference.yaml", **inferring(bundle, run_dir, pattern, out))
 
 
 def check_labels(bundle: str, run_dir: Path, folder: Path) -> None:
@@ -127,24 +130,58 @@ def test_a_bundle_trains_evaluates_and_infers(bundle: str, trained: Trained, tmp
         check_labels(bundle, run_dir, tmp_path)
 
 
-def deployable(dataset: str) -> bool:
-    """Volumes, and images to classify; Figshare's own .mat files are read in training only."""
+def deployed(dataset: str) -> ConfigParser:
+    """A student's inference configuration at 32 pixels."""
+    parser = ConfigParser(ConfigParser.load_config_file(f"bundles/student_{dataset}/configs/inference.yaml"))
+    parser["spatial_size"] = [32 if side > 0 else side for side in parser["spatial_size"]]
+    return parser
+
+
+def as_trained(dataset: str, *, slices: bool) -> bool:
+    """Whether inference takes slices one at a time from a volume; Figshare's own .mat files are read in training only."""
     facts = load_facts(DATASETS[dataset], dataset)
-    return dataset != "figshare" and (facts.dims == 3 or facts.classification)
+    return dataset != "figshare" and slices == (facts.dims == 2 and not facts.classification)
 
 
-@pytest.mark.parametrize("dataset", [d for d in DATASETS if deployable(d)])
+@pytest.mark.parametrize("dataset", [d for d in DATASETS if as_trained(d, slices=False)])
 def test_inference_sees_what_training_saw(dataset: str, trained: Trained) -> None:
     """Its stock transforms give the array that the project's evaluation gives, orientation and intensities included."""
     facts = load_facts(DATASETS[dataset], dataset)
     item = facts.reader(trained.data / dataset)[0]
-    parser = ConfigParser(ConfigParser.load_config_file(f"bundles/student_{dataset}/configs/inference.yaml"))
-    parser["spatial_size"] = [32 if side > 0 else side for side in parser["spatial_size"]]
-    deployed = parser.get_parsed_content("preprocessing")({"image": item["image"]})["image"]
+    seen = deployed(dataset).get_parsed_content("preprocessing")({"image": item["image"]})["image"]
     ours = evaluation(facts, 32)(dict(item))["image"]
-    np.testing.assert_array_equal(deployed.numpy(), ours.numpy())
+    np.testing.assert_array_equal(seen.numpy(), ours.numpy())
     if facts.dims == 3:
-        np.testing.assert_allclose(deployed.affine, ours.affine)
+        np.testing.assert_allclose(seen.affine, ours.affine)
+
+
+@pytest.mark.parametrize("dataset", [d for d in DATASETS if as_trained(d, slices=True)])
+def test_inference_sees_the_slices_that_training_saw(dataset: str, trained: Trained, tmp_path: Path) -> None:
+    """Each slice of a volume is the array that evaluation gives of its file, and its prediction comes back the same way.
+
+    The slices are of different brightness, and one is black.
+    """
+    facts = load_facts(DATASETS[dataset], dataset)
+    pixels = np.random.default_rng(0).gamma(2, 20, (40, 36, 6)).clip(0, 255).astype(np.uint8)
+    pixels = (pixels * [1, 0.5, 0.1, 0, 0.3, 1]).astype(np.uint8)
+    Image.fromarray(np.zeros((36, 40), np.uint8)).save(mask := tmp_path / "mask.png")
+    ours, back = [], []
+    steps = evaluation(facts, 32)
+    for index in range(pixels.shape[2]):
+        file = tmp_path / f"{index}.png"
+        Image.fromarray(pixels[..., index].T).save(file)  # a file's rows are y
+        item = steps({"image": str(file), "label": str(mask)})
+        ours.append(item["image"])
+        back.append(restore(steps)(item | {"pred": torch.cat([0.5 - ours[-1], ours[-1] - 0.5])})["pred"])
+    nibabel.save(nibabel.Nifti1Image(pixels, np.diag([1.5, 1.5, 8, 1])), tmp_path / "scan.nii.gz")
+    parser = deployed(dataset)
+    data = parser.get_parsed_content("preprocessing")({"image": str(tmp_path / "scan.nii.gz")})
+    np.testing.assert_allclose(data["image"].numpy(), torch.stack(ours, -1).numpy(), atol=1e-6)
+    data["pred"] = torch.cat([0.5 - data["image"], data["image"] - 0.5])
+    for step in parser.get_parsed_content("postprocessing").transforms[:-1]:  # but SaveImaged
+        data = step(data)
+    np.testing.assert_array_equal(data["pred"].numpy(), torch.stack(back, -1).numpy())
+    np.testing.assert_allclose(data["pred"].affine, np.diag([1.5, 1.5, 8, 1]), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["cardiac", "pneumonia"])
@@ -158,20 +195,42 @@ def test_the_wide_variants_train(name: str, trained: Trained) -> None:
     assert len(folds["train"] + folds["val"]) == 4 and folds["unlabelled"]
 
 
-COMMANDS = [("teacher_lits", "train"), ("teacher_kits", "adapt"), ("student_lits", "train"), ("multi_head_ct", "train")]
-COMMANDS += [("teacher_nih", "adapt"), ("student_kermany", "train"), ("multi_head_pneumonia", "train")]
+COMMANDS = [("teacher_lits", "train"), ("teacher_kits", "adapt"), ("joint_teacher_ct", "train"), ("student_lits", "train")]
+COMMANDS += [("student_lits", "distill"), ("multi_head_ct", "train"), ("teacher_kermany", "train"), ("teacher_nih", "adapt")]
+COMMANDS += [("joint_teacher_pneumonia", "train"), ("student_kermany", "train"), ("student_kermany", "distill")]
+COMMANDS += [("multi_head_pneumonia", "train")]
+
+
+def command(run_id: str, file: str, **facts: object) -> None:
+    """As a user types it."""
+    words = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", file]
+    words += [part for key, value in facts.items() for part in (f"--{key}", str(value).replace(" ", ""))]
+    done = subprocess.run(
+        words, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.parametrize(("bundle", "config"), COMMANDS)
 def test_the_real_command_line(bundle: str, config: str, trained: Trained, tmp_path: Path) -> None:
     file = f"bundles/{bundle}/configs/{config}.yaml"
-    command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", file]
     facts = {"data_dir": trained.data, "runs_dir": tmp_path, **tiny(file)}
-    command += [part for key, value in facts.items() for part in (f"--{key}", str(value).replace(" ", ""))]
-    done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    if bundle.startswith("joint_teacher_"):
+        facts |= trained.joint_facts(next(iter(load_group(group_of(bundle))["datasets"])))
+    if config == "distill":
+        facts |= {"teacher": trained.teacher_of(bundle.removeprefix("student_")), "teacher_floor": 0}
+    command("training", file, **facts)
     models = list(tmp_path.glob(f"{bundle}/*/0/model.pt"))
     assert len(models) == 1
     assert list(models[0].parent.glob("events/events.out.tfevents.*")), "TensorBoard is on by default"
+
+
+def test_a_run_is_evaluated_and_deployed_by_the_real_command_line(trained: Trained, tmp_path: Path) -> None:
+    run_dir = shutil.copytree(trained.train("student_kits", "train", "alone"), tmp_path / "student_kits" / "alone" / "0")
+    facts = {"data_dir": trained.data, "run_dir": run_dir, "dataset": "kits", "image_size": 32}
+    command("evaluating", "bundles/student_kits/configs/evaluate.yaml", **facts)
+    assert json.loads((run_dir / "test" / "kits" / "metrics.json").read_text())["units"]
+    volume(tmp_path / "scan.nii.gz")
+    facts = inferring("student_kits", run_dir, str(tmp_path / "*.nii.gz"), tmp_path / "out")
+    command("inferring", "bundles/student_kits/configs/inference.yaml", **facts)
+    assert nibabel.load(tmp_path / "out" / "scan_pred.nii.gz").shape == (30, 24, 7)

@@ -47,9 +47,9 @@ class TinyClassifier(torch.nn.Module):
 
 @pytest.fixture
 def write_run(tmp_path):
-    """Writes the files of runs/<run>, evaluated on a dataset."""
+    """Writes the files of runs/<run>, evaluated on a dataset; `config` is what else its configuration says."""
 
-    def write(run, dataset, metrics, *, val=(0.5, 0.6), seconds=60.0, parameters=1000, train=(), model=True):
+    def write(run, dataset, metrics, *, val=(0.5, 0.6), seconds=60.0, parameters=1000, train=(), model=True, **config):
         path = tmp_path / "runs" / run
         epochs = [{"epoch": i, "train_loss": 1.0, "val": v, "lr": 1e-3, "terms": {}} for i, v in enumerate(val)]
         test = [row["case"] for row in metrics["units"]]
@@ -58,6 +58,7 @@ def write_run(tmp_path):
         files = {
             f"test/{dataset}/metrics.json": metrics,
             "history.json": {"epochs": epochs, "best_epoch": len(val) - 1, "seconds": seconds},
+            "config.json": config,
             "folds.json": {"train": list(train), "val": [], "test": test, "unlabelled": []},
         }
         for name, value in files.items():

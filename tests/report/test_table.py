@@ -27,6 +27,38 @@ def test_known_numbers(study, runs):
     assert row_of(rows, "acdc", "distill")["parameters"] == 1234
 
 
+def test_the_total_counts_every_run_that_taught_once(add_run, runs):
+    """joint learned from the target's and two sources' teachers; distill from joint; a teacher is not counted twice."""
+    for seed, more in (("0", 0), ("1", 100)):
+        elsewhere = "/moved/runs/"  # teachers are found beside the run, wherever the runs lie now
+        add_run(f"teacher_a/alone/{seed}", "a", [0.5], seconds=10 + more)
+        add_run(f"teacher_b/for_a/{seed}", "a", [0.5], seconds=200)
+        own = [f"{elsewhere}teacher_a/alone/{seed}", f"runs/teacher_b/for_a/{seed}", f"runs/teacher_a/alone/{seed}"]
+        add_run(f"joint_teacher_g/for_a/{seed}", "a", [0.5], seconds=3000, teachers=own)
+        add_run(f"student_a/distill/{seed}", "a", [0.5], seconds=40000, teacher=f"$'runs/joint_teacher_g/for_a/' + '{seed}'")
+    rows = table_rows(find_results(runs, "g", ["a"]))
+    assert {row["arm"]: row["total_seconds"] for row in rows} == {
+        "teacher": 60, "source_teacher (b)": 200, "joint": 3260, "distill": 43260,
+    }  # fmt: skip
+    assert row_of(rows, "a", "distill")["training_seconds"] == 40000
+    header, lines = printed(rows)["a"]
+    cell = dict(zip(header, next(line for line in lines if line[0] == "distill"), strict=True))
+    assert (cell["training s"], cell["total s"]) == ("40,000", "43,260")
+
+
+@pytest.mark.parametrize("lost", ["history.json", "config.json"])
+def test_the_total_of_an_arm_is_empty_if_a_teacher_tells_no_time(add_run, runs, lost):
+    for seed in "01":
+        add_run(f"student_a/alone/{seed}", "a", [0.5], seconds=7)
+        add_run(f"teacher_a/alone/{seed}", "a", [0.5])
+        add_run(f"student_a/distill/{seed}", "a", [0.5], teacher=f"runs/teacher_a/alone/{seed}")
+    (runs / "teacher_a/alone/1" / lost).unlink()
+    rows = table_rows(find_results(runs, "g", ["a"]))
+    assert (row_of(rows, "a", "alone")["total_seconds"], row_of(rows, "a", "distill")["total_seconds"]) == (7, None)
+    header, lines = printed(rows)["a"]
+    assert [line[header.index("total s")] for line in lines] == ["7", "", ""]
+
+
 def test_group_mean_is_the_mean_over_targets_of_arms_that_all_have(study, runs):
     study("student_acdc/pooled/0", "acdc", [0.5])
     rows = table_rows(find_results(runs, "cardiac", None))

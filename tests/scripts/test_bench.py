@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import bench
+import bench_classification
 import pytest
 import torch
 
@@ -34,9 +35,21 @@ def test_steps_of_both_stages_are_compared_with_the_students_step() -> None:
     check(bench.stage2(features=TINY, size=32, repeats=2), ["at most 2"])
 
 
+def test_a_classifiers_joint_step_is_compared_with_a_teachers() -> None:
+    rows = bench_classification.stage2(variant="test_efficientnet", size=32, repeats=2)
+    check(rows, [""])
+    assert "teacher's step" in rows[0].other and "test_efficientnet" in rows[0].name
+
+
+def test_a_classifiers_distillation_is_compared_with_its_parts() -> None:
+    rows = bench_classification.stage3(variant="test_efficientnet", size=32, repeats=2)
+    check(rows, ["at most 1.05"])
+    assert "student step + teacher" in rows[0].other and "late-3" in rows[0].name
+
+
 def test_the_store_is_compared_with_a_cache_and_with_the_files(tmp_path: Path) -> None:
     rows = bench.store(folder=tmp_path, volumes=2, size=16, slices=4, repeats=1)
-    check(rows, ["at least 0.8", "", "", "at least 50"])
+    check(rows, ["at least 0.8", "at least 0.8", "", "at least 50"])
     assert all("slices/s" in r.ours and "slices/s" in r.other for r in rows)
 
 

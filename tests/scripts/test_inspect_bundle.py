@@ -17,6 +17,7 @@ import yaml
 from monai.bundle import ConfigParser
 from torch._weights_only_unpickler import _get_allowed_globals
 
+from common.bundle_tasks import deployed
 from common.data.facts import load_facts
 from common.export import bundle as exporter
 from common.export.card import full_metadata
@@ -27,6 +28,7 @@ from common.inspect.configs import check_config
 from common.inspect.known import CALLABLES, EXPRESSIONS, PICKLE_GLOBALS
 from common.networks import FeatureNet, TransResUNet, UNet
 from tests.hostile_bundles import FOLDERS, LIVE, ZIPS, Hostile, payload, sign, zipped
+from tests.trained_bundles import DATASETS
 
 ROOT = Path(__file__).parents[2]
 
@@ -165,6 +167,12 @@ def test_text_for_the_terminal_cannot_move_it() -> None:
 @pytest.mark.parametrize("file", sorted((ROOT / "common" / "recipes" / "export").glob("*.yaml")), ids=lambda file: file.stem)
 def test_recipes_of_the_exporter_are_known(file: Path) -> None:
     assert check_config("configs/x.json", json.dumps(yaml.safe_load(file.read_text())).encode()) == []
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_what_exports_say_of_a_dataset_is_known(dataset: str) -> None:
+    facts = deployed(load_facts(DATASETS[dataset], dataset), 32)
+    assert check_config("configs/x.json", json.dumps(facts).encode()) == []
 
 
 def test_lists_are_exact() -> None:
