@@ -137,8 +137,9 @@ class _Writer:
         networks, training = self.task.networks("student", facts), self.task.training("student", dataset)
         terms = self.task.distillation(dataset)
         weights = {"class_weights": terms["class_weights"]} if facts.classification else {}
+        baseline = self.task.training("baseline", dataset)
         what = f"the student's network trained on {dataset} alone, the baseline."
-        self.train(student, "train", "train", what, {"dataset": dataset} | training | weights | networks)
+        self.train(student, "train", "train", what, {"dataset": dataset} | baseline | weights | networks)
         ends = {"dataset": dataset, "sources": self.others(dataset), "teacher": teacher}
         what = f"the student distilled from a {kind} teacher."
         self.train(student, "distill", "distill", what, ends | training | terms | networks)
@@ -170,7 +171,7 @@ class _Writer:
         own = {d: self.task.training("joint", d) | self.task.joint(d) for d in self.facts}
         self.train(joint, "train", "joint", what, members | {"teachers": teachers} | _by_target(own))
         what = "one encoder, a head a dataset, trained on all in turn."
-        own = {d: self.task.training("student", d) | self.task.networks("student", facts) for d, facts in self.facts.items()}
+        own = {d: self.task.training("baseline", d) | self.task.networks("student", facts) for d, facts in self.facts.items()}
         self.train(multi, "train", "multi_head", what, members | _by_target(own))
         names = ", ".join(self.facts)
         for bundle, title in ((joint, "Joint teacher"), (multi, "Multi-head baseline")):

@@ -51,6 +51,13 @@ def test_a_multi_head_network_is_its_targets_student(target: str) -> None:
         assert values(multi, f"networks::{key}") == values(own, f"networks::{key}"), key
 
 
+@pytest.mark.parametrize("dataset", TABLES)
+def test_a_dataset_is_trained_alone_by_its_row(dataset: str) -> None:
+    rate, decay = TABLES[dataset][2:4]
+    for bundle, config in ((f"student_{dataset}", "train"), (f"teacher_{dataset}", "train"), (f"teacher_{dataset}", "adapt")):
+        assert values(read(bundle, config), "learning_rate", "weight_decay") == (rate, decay), (bundle, config)
+
+
 def test_a_target_without_a_row_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     with pytest.raises(RuntimeError) as error:
