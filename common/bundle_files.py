@@ -56,6 +56,23 @@ def _dump(value: Mapping[str, Any]) -> str:
     return "".join(lines)
 
 
+def _by_target(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The facts of a bundle of several targets, given those of each: what differs is looked up in a table `by_target`."""
+    table: dict[str, dict[str, Any]] = {target: {} for target in facts}
+
+    def merged(key: str, values: Sequence[Any]) -> Any:
+        if all(value == values[0] for value in values):
+            return values[0]
+        if isinstance(values[0], dict):
+            return {inner: merged(inner, [value[inner] for value in values]) for inner in values[0]}
+        for row, value in zip(table.values(), values, strict=True):
+            row[key] = value
+        return f'$@by_target[@target]["{key}"]'
+
+    shared = merged("", list(facts.values()))
+    return ({"by_target": table} if any(table.values()) else {}) | shared
+
+
 class _Writer:
     """Writes the bundles of one group; `facts` are its datasets', in the group file's order."""
 
@@ -120,8 +137,9 @@ class _Writer:
         networks, training = self.task.networks("student", facts), self.task.training("student", dataset)
         terms = self.task.distillation(dataset)
         weights = {"class_weights": terms["class_weights"]} if facts.classification else {}
+        baseline = self.task.training("baseline", dataset)
         what = f"the student's network trained on {dataset} alone, the baseline."
-        self.train(student, "train", "train", what, {"dataset": dataset} | training | weights | networks)
+        self.train(student, "train", "train", what, {"dataset": dataset} | baseline | weights | networks)
         ends = {"dataset": dataset, "sources": self.others(dataset), "teacher": teacher}
         what = f"the student distilled from a {kind} teacher."
         self.train(student, "distill", "distill", what, ends | training | terms | networks)
@@ -150,12 +168,11 @@ class _Writer:
         what = "frozen teachers fused, a new head for the target."
         if not self.facts[target].classification:
             what = "frozen teachers fused level by level, a new head for the target."
-        training = self.task.training("joint", target)
-        self.train(joint, "train", "joint", what, members | {"teachers": teachers} | training | self.task.joint(target))
-        training = self.task.training("student", target)
+        own = {d: self.task.training("joint", d) | self.task.joint(d) for d in self.facts}
+        self.train(joint, "train", "joint", what, members | {"teachers": teachers} | _by_target(own))
         what = "one encoder, a head a dataset, trained on all in turn."
-        networks = self.task.networks("student", self.facts[target])
-        self.train(multi, "train", "multi_head", what, members | training | networks)
+        own = {d: self.task.training("baseline", d) | self.task.networks("student", facts) for d, facts in self.facts.items()}
+        self.train(multi, "train", "multi_head", what, members | _by_target(own))
         names = ", ".join(self.facts)
         for bundle, title in ((joint, "Joint teacher"), (multi, "Multi-head baseline")):
             summary = f"{title} of {names} (group {self.group})."

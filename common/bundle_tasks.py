@@ -58,11 +58,15 @@ class Classification:
                 )
 
     def of(self, dataset: str) -> dict[str, Any]:
-        return CLASSIFIER | dict(self.settings.get(dataset) or {})
+        own = CLASSIFIER | dict(self.settings.get(dataset) or {})
+        for key in ("learning_rate", "weight_decay"):
+            if own[f"baseline_{key}"] is None:
+                own[f"baseline_{key}"] = own[f"student_{key}"]
+        return own
 
     def training(self, role: str, dataset: str) -> dict[str, Any]:
-        """Sizes and rates; `role` is teacher, student, joint, or baseline (the student's network, the teachers' loss)."""
-        own, prefix = self.of(dataset), {"teacher": "", "joint": "joint_"}.get(role, "student_")
+        """Sizes and rates; `role` is teacher, student, joint, or baseline (the student's network, not distilled)."""
+        own, prefix = self.of(dataset), "" if role == "teacher" else f"{role}_"
         training = dict(self.preset["training"])
         rate = own[f"{prefix}learning_rate"]
         training |= {} if rate is None else {"learning_rate": rate}

@@ -39,14 +39,18 @@ def live_config() -> dict[str, Any]:
     _check_keys(config, [tracking, *(yaml.load(file.read_text(), Loader=loader) for file in files)])
     for key, least in LEAST.items():
         value = config.get(key, least)
-        computed = isinstance(value, str) and value[:1] in "$@"
-        if not computed and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+        if not _computed(value) and (isinstance(value, bool) or not isinstance(value, int) or value < least):
             raise ValueError(f"{key}: {value!r}; give a whole number of at least {least}.")
-    own = {"architecture": tuple(config["networks"])} if "networks" in config else {}
+    tables = {"architecture": "networks", "target": "by_target"}
+    own = {key: tuple(config[table]) for key, table in tables.items() if table in config}
     for key, choices in (CHOICES | own).items():
-        if key in config and config[key] not in choices:
+        if key in config and config[key] not in choices and not _computed(config[key]):
             raise ValueError(f"{key}: {config[key]!r}; choose {' or '.join(map(str, choices))}.")
     return config
+
+
+def _computed(value: Any) -> bool:
+    return isinstance(value, str) and value[:1] in ("$", "@")
 
 
 def _check_keys(config: Mapping[str, Any], known: Sequence[Mapping[str, Any]], place: str = "") -> None:

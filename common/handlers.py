@@ -225,7 +225,8 @@ class TeacherFloor:
         if floor is not None and (isinstance(floor, str) or not 0 <= floor <= 1):
             raise ValueError(f"teacher_floor: {floor!r}; give a score from 0 (no check) to 1, or null.")
         self.teachers, self.evaluator, self.floor = teachers, evaluator, floor
-        self.constant = _Constant(out_channels, maps=maps)
+        predicted = (1,) if maps else (1, *(k for k in range(out_channels) if k != 1))
+        self.constants = [_Constant(out_channels, k, maps=maps) for k in predicted]
         self.must_beat = floor is None and not maps  # an untrained classifier predicts one class
 
     def attach(self, engine: SupervisedTrainer) -> None:
@@ -242,7 +243,9 @@ class TeacherFloor:
     def __call__(self, engine: SupervisedTrainer) -> None:
         if engine.state.epoch > 0 or self.floor == 0:  # resumed: checked when it began
             return
-        floor = self._score(self.constant) if self.floor is None else self.floor
+        # a class without validation patients scores 0, which any teacher would beat: then the next one is the floor
+        constant = (score for score in map(self._score, self.constants) if score > 0)
+        floor = next(constant, 0.0) if self.floor is None else self.floor
         for run, teacher in self.teachers.items():
             try:
                 score = self._score(teacher.to(engine.state.device))
@@ -260,13 +263,13 @@ class TeacherFloor:
 
 
 class _Constant(nn.Module):
-    """Predicts channel 1 whatever it sees (one class: all foreground), the least that a trained teacher must beat."""
+    """Predicts one channel whatever it sees (one class, or all foreground), the least that a trained teacher must beat."""
 
-    def __init__(self, channels: int, *, maps: bool) -> None:
+    def __init__(self, channels: int, predicted: int, *, maps: bool) -> None:
         super().__init__()
-        self.channels, self.maps = channels, maps
+        self.channels, self.predicted, self.maps = channels, predicted, maps
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         output = image.new_zeros(len(image), self.channels, *(image.shape[2:] if self.maps else ()))
-        output[:, 1] = 1
+        output[:, self.predicted] = 1
         return output

@@ -29,6 +29,8 @@ CLASSIFIER = {
     "weight_decay": 0.01,
     "student_learning_rate": None,
     "student_weight_decay": 0.01,
+    "baseline_learning_rate": None,  # the student's; of the student's network where it is not distilled
+    "baseline_weight_decay": None,  # the student's
     "joint_ch": 256,
     "fa_blocks": 3,
     "joint_learning_rate": None,

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from common import handlers
 from common.handlers import RunKeeper, TeacherFloor, save_atomic
 from common.metrics.case_dice import CaseDice
+from common.metrics.image_accuracy import ImageAccuracy
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -334,3 +335,23 @@ def test_a_resumed_run_asks_no_teacher_again(floor) -> None:
     engine.state.epoch = 3
     handler(engine)
     assert handler.teachers["bad"].calls == 0
+
+
+def test_a_classifiers_floor_is_that_of_a_class_which_the_validation_patients_have() -> None:
+    """Of classes a, b, c only a and c are there: predicting one scores 1/2, predicting b nothing."""
+    labels = [0, 2, 2, 2]
+    evaluator = SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader([{"image": torch.zeros(1, 4, 4), "label": torch.tensor(k)} for k in labels], 2),
+        network=nn.Identity(),
+        key_val_metric={"accuracy": ImageAccuracy(["a", "b", "c"])},
+        decollate=False,
+    )
+    untrained = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    nn.init.zeros_(untrained[1].weight)
+    untrained[1].bias.data = torch.tensor([0.0, 0.0, 1.0])
+    engine = Engine(lambda engine, batch: None)
+    engine.state.device = torch.device("cpu")
+    TeacherFloor(teachers={"untrained": untrained}, evaluator=evaluator, out_channels=3, maps=False).attach(engine)
+    with pytest.raises(ValueError, match=r"teacher untrained scores 0\.500 .*no better than the floor of 0\.500"):
+        engine.run([0], max_epochs=1)

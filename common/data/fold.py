@@ -97,9 +97,9 @@ def folds(
 
     Raises:
         ValueError: a dataset named twice (a target equal to a source), a leak, equal images in two datasets, a class that no
-            image or no image of a part has.
+            image or no image of a part has (see `check_split`).
     Warns:
-        UserWarning: a source's training images are of one class only.
+        UserWarning: a source's training images are of one class only; a class has too few patients for every part.
     """
     repeated = {d for d in datasets if list(datasets).count(d) > 1}
     if repeated:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -41,17 +43,20 @@ def spread(cases: Sequence[str], classes: Mapping[str, int]) -> list[str]:
     return [case for _, _, _, case in sorted(ranked, key=lambda r: r[:3])]
 
 
-def _validation(chosen: Sequence[str], n: int, classes: Mapping[str, int]) -> list[str]:
-    """The first `n` cases, but for the last one of a class, which training needs."""
-    left: dict[int, int] = {}
-    for case in chosen:
-        left[classes[case]] = left.get(classes[case], 0) + 1
-    val: list[str] = []
-    for case in chosen:
-        if len(val) < n and left[classes[case]] > 1:
-            left[classes[case]] -= 1
-            val.append(case)
-    return val
+def _first(cases: Sequence[str], n: int, classes: Mapping[str, int], *, parts: int) -> list[str]:
+    """The first `n` cases, but for the last ones of a class, of which each of `parts` other parts needs one.
+
+    Training comes first: a class's only case is not taken, and of two the second part gets one, whatever `parts` is.
+    """
+    left = Counter(classes[case] for case in cases)
+    kept = {label: min(parts, max(1, size - 1)) for label, size in left.items()}
+    taken: list[str] = []
+    for case in cases:
+        label = classes[case]
+        if len(taken) < n and left[label] > kept[label]:
+            left[label] -= 1
+            taken.append(case)
+    return taken
 
 
 def _test(cases: Sequence[str], fold: int, classes: Mapping[str, int] | None, published: Mapping[str, int]) -> list[str]:
@@ -65,7 +70,8 @@ def _test(cases: Sequence[str], fold: int, classes: Mapping[str, int] | None, pu
             ordered.sort(key=lambda case: classes[case])  # stable: every fifth case is then a fifth of each class
         return ordered[fold % FOLDS :: FOLDS]
     ordered = [cases[i] for i in np.random.default_rng(fold).permutation(len(cases))]
-    return (ordered if classes is None else spread(ordered, classes))[: len(cases) // 10]
+    n = len(cases) // 10
+    return ordered[:n] if classes is None else _first(spread(ordered, classes), n, classes, parts=2)
 
 
 def make_split(
@@ -86,7 +92,9 @@ def make_split(
 
     For classification, `classes` (labelled case -> its commonest class) stratifies: test, validation and every budget hold
     each class about in its share, and at least one patient of each where there are enough; a budget needs two a class.
-    Decision: also where a target's labels are not read in training (r = 0), as the folds of all arms must be equal.
+    Decision: a class of few patients (OASIS has two of CDR 2) is given to training first, then to test, then to validation;
+    below 200 cases test stays every fifth patient of a class, so that each is predicted once.
+    Decision: stratified also where a target's labels are not read in training (r = 0), as the folds of all arms must be equal.
     `published` gives the test fold 0, 1, ... of each case where the dataset publishes folds.
 
     Raises:
@@ -119,7 +127,7 @@ def make_split(
     n_val = len(cases) // 10 if len(cases) >= SMALL and target_cases is None else max(kinds, round(VALIDATION_SHARE * budget))
     chosen, rest = pool[:budget], pool[budget:]
     # the validation patients stand first, so that budgets nest in both parts as closely as their shares allow
-    val = chosen[:n_val] if classes is None else _validation(chosen, n_val, classes)
+    val = chosen[:n_val] if classes is None else _first(chosen, n_val, classes, parts=1)
     return Split(sorted(set(chosen) - set(val)), sorted(val), sorted(test), sorted(rest + extra))
 
 
@@ -136,13 +144,18 @@ def check_split(
         split: the split.
         content: case id -> hashes of its image contents.
         foreground: case id -> whether any of its labels has a foreground voxel (segmentation).
-        classes: case id -> the classes of its images (classification); every one must be in every part.
+        classes: labelled case id -> the classes of its images (classification); every one must be in every part, but see below.
+
+    Decision: a class of fewer patients than there are parts (three; below 200 cases five, the folds) may be absent from
+    validation or test, which is warned of, as long as the part has two classes to tell apart. It counts in no metric there:
+    balanced accuracy is over the classes present, AUROC is undefined in test.
 
     Raises:
         ValueError: a patient in two parts, equal images in two parts, or a part without any foreground or without a class;
             names the cases or the class.
+    Warns:
+        UserWarning: validation or test is without a class of so few patients.
     """
-    every = sorted({name for found in (classes or {}).values() for name in found})
     owner: dict[str, str] = {}
     seen: dict[str, tuple[str, str]] = {}
     for part, cases in split._asdict().items():
@@ -156,15 +169,25 @@ def check_split(
                     raise ValueError(f"{case} ({part}) and {other[0]} ({other[1]}) hold the same image; remove one of them.")
         if part == "unlabelled":
             continue
-        absent = [name for name in every if not any(name in (classes or {}).get(case, ()) for case in cases)]
-        if absent:
-            has = sorted(case for case, found in (classes or {}).items() if absent[0] in found)
-            raise ValueError(
-                f"no image of the {part} part is of class {absent[0]}, which only {len(has)} patients have"
-                f" ({', '.join(has[:8])}); use another fold or seed, add patients, or take the class out."
-            )
+        if classes is not None:
+            _check_classes(part, cases, classes)
         if foreground is not None and not any(foreground.get(case, False) for case in cases):
             raise ValueError(
                 f"no case of the {part} part has any foreground ({', '.join(cases)}); use another fold or seed, or"
                 f" check the masks."
             )
+
+
+def _check_classes(part: str, cases: Sequence[str], classes: Mapping[str, Collection[str]]) -> None:
+    every = {name for found in classes.values() for name in found}
+    present = {name for case in cases for name in classes.get(case, ())}
+    few = FOLDS if len(classes) < SMALL else len(Split._fields) - 1
+    for name in sorted(every - present):
+        has = sorted(case for case, found in classes.items() if name in found)
+        only = f"no image of the {part} part is of class {name}, which only {len(has)} patients have ({', '.join(has[:8])})"
+        if part == "train" or len(present) < 2 or len(has) >= few:
+            raise ValueError(f"{only}; use another fold or seed, add patients, or take the class out.")
+        warnings.warn(
+            f"{only}: too few for every part. Its metrics there leave the class out; add patients, or take the class out.",
+            stacklevel=3,
+        )

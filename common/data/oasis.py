@@ -22,7 +22,8 @@ def cases(root: str | Path) -> list[Item]:
     """List every slice; a case is a subject (`OAS1_0028`), so that folds never part the slices of one brain.
 
     Each subject has a few hundred images: slices of three or four repeats of one scan. Splits by image, as are common for this
-    download, test on the brains that were trained on.
+    download, test on the brains that were trained on. Decision: the four classes as published, though only two subjects are of
+    CDR 2: one trains, one tests, and validation has none (see `folds.check_split`).
     """
     check_root(root, dataset="oasis", fix=FIX)
     items = list(_items(Path(root)))

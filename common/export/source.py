@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from monai.bundle import ConfigParser
 
 from ..data.facts import Facts, load_facts, load_group
 from ..handlers import digest
@@ -61,6 +62,8 @@ def read_source(run_dir: str | Path, *, dataset: str | None = None) -> Source:
         raise ValueError(f"{run} is a bundle, not a run of one; give the folder of a run, such as runs/{run.name}/distill/0.")
     network = from_run(run)  # refuses what is missing, unfinished or damaged
     config = read_json(run, "config.json", *CONFIG)
+    parser = ConfigParser(config)
+    config |= {key: parser.get_parsed_content(key) for key in ("learning_rate", "upright") if key in config}  # of its target
     name = dataset or config.get("dataset") or config["target"]
     group = load_group(config["group_file"])
     facts = load_facts(config["group_file"], name)

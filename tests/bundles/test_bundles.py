@@ -17,7 +17,7 @@ import yaml
 from monai.bundle import ConfigParser
 from PIL import Image
 
-from common.bundle_files import join_recipe, split_recipe
+from common.bundle_files import join_recipe, split_recipe, write_group
 from common.data.facts import load_facts, load_group
 from common.data.transforms import evaluation, restore
 from common.runs import from_run
@@ -47,6 +47,19 @@ def test_there_are_bundles_for_every_dataset_and_group() -> None:
             assert own
     assert set(BUNDLES) == expected
     assert {"ct", "mri", "cardiac", "cxr", "dementia", "pneumonia"} <= {path.stem for path in GROUPS}
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda p: p.stem)
+def test_the_bundles_are_those_that_the_group_file_gives(group: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bundles").mkdir()
+    shutil.copy(group, "bundles")
+    written = write_group(f"bundles/{group.name}")
+    assert {path.name for path in written} == {bundle for bundle in BUNDLES if group_of(bundle) == group}
+    files = [file for path in written for file in sorted(path.rglob("*")) if file.suffix == ".yaml"]
+    for file in files:
+        assert file.read_text() == (ROOT / file).read_text(), f"write the group again: {group.stem}"
+    assert {ROOT / file for file in files} == {path for path in CONFIGS if group_of(path.parents[1].name) == group}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parents[1].name}/{p.stem}")

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import hashlib
+import warnings
 from collections import Counter
 from collections.abc import Mapping
 
@@ -196,6 +198,45 @@ def test_the_test_part_of_classes_stays_as_it_is() -> None:
     assert make_split(CASES, fold=3, classes=classes).test == ["toy/p003", "toy/p011", "toy/p014", "toy/p016"]
 
 
+@pytest.mark.parametrize(("fold", "digest"), [(0, "af826a5f5b0d52d7"), (3, "dbfc85fc5520ece7")])
+def test_the_parts_of_a_large_set_of_classes_stay_as_they_are(fold: int, digest: str) -> None:
+    # of a class of four too: only one of fewer patients is kept from test for the sake of training and validation
+    classes = stratified([130, 120, 4])
+    split = make_split(classes, fold=fold, classes=classes)
+    assert hashlib.sha256("\n".join(map(str, split)).encode()).hexdigest()[:16] == digest
+    assert held(split.test, classes)[2] == 2
+
+
+OASIS = {0: "non_demented", 1: "very_mild", 2: "mild", 3: "moderate"}
+SUBJECTS = [316, 70, 28, 2]  # of OASIS-1, by CDR 0, 0.5, 1, 2
+
+
+@pytest.mark.parametrize("fold", range(8))
+def test_oasis_as_published_can_be_trained(fold: int) -> None:
+    classes = stratified(SUBJECTS)
+    names = {case: [OASIS[label]] for case, label in classes.items()}
+    for budget in (None, 8, 40):
+        split = make_split(classes, fold=fold, classes=classes, target_cases=budget)
+        with pytest.warns(UserWarning, match=r"the val part is of class moderate, which only 2 patients") as found:
+            check_split(split, content={case: [case] for case in classes}, classes=names)
+        assert len(found) == 1
+        train, val, test, _ = (held(part, classes) for part in split)
+        assert train.keys() == test.keys() == {0, 1, 2, 3} and val.keys() == {0, 1, 2}
+        assert train[3] == test[3] == 1
+    whole = make_split(classes, fold=fold, classes=classes)
+    assert [len(part) for part in whole] == [334, 41, 41, 0]
+    assert all(abs(held(part, classes)[k] - SUBJECTS[k] / 10) <= 2 for part in whole[1:3] for k in range(3))
+
+
+@pytest.mark.parametrize(("few", "parts"), [(1, [1, 0, 0]), (2, [1, 0, 1]), (3, [1, 1, 1]), (4, [1, 1, 2])])
+def test_the_few_patients_of_a_class_go_to_training_then_test_then_validation(few: int, parts: list[int]) -> None:
+    classes = stratified([150, 100, few])
+    for fold in range(8):
+        split = make_split(classes, fold=fold, classes=classes)
+        assert [held(part, classes)[2] for part in split[:3]] == parts
+        assert [len(part) for part in split[:3]] == [len(classes) - 2 * 25, 25, 25]
+
+
 PARTS = {"toy/a": ["ill", "well"], "toy/b": ["ill", "well"], "toy/c": ["well", "ill"]}
 
 
@@ -212,3 +253,34 @@ def test_refuses_leaks_of_images_to_classify(part: str) -> None:
         check_split(SPLIT._replace(**{part: [*getattr(SPLIT, part), "toy/a"]}), content=CONTENT, classes=PARTS)
     with pytest.raises(ValueError, match="hold the same image"):
         check_split(SPLIT, content=CONTENT | {"toy/d": ["toy/a"]}, classes=PARTS)
+
+
+@pytest.mark.parametrize(("few", "refused"), [(4, False), (5, True)])
+@pytest.mark.parametrize("part", ["train", "val", "test"])
+def test_a_class_may_be_absent_for_want_of_patients_but_not_from_training(part: str, few: int, refused: bool) -> None:
+    """Below 200 patients five folds need five of a class."""
+    parts = {name: [f"toy/{name}_ill", f"toy/{name}_well"] for name in ("train", "val", "test")}
+    others = [name for name in parts if name != part]
+    for number in range(few):
+        parts[others[number % 2]].append(f"toy/{number}_rare")
+    split = Split(**parts, unlabelled=[])
+    classes = {case: [case.rpartition("_")[2]] for cases in parts.values() for case in cases}
+    message = rf"the {part} part is of class rare, which only {few} patients have \(toy/0_rare"
+    if refused or part == "train":
+        with pytest.raises(ValueError, match=message):
+            check_split(split, content={}, classes=classes)
+    else:
+        with pytest.warns(UserWarning, match=message + ".*too few for every part"):
+            check_split(split, content={}, classes=classes)
+
+
+def test_a_class_of_many_patients_is_refused_where_it_is_absent_and_a_whole_split_is_silent() -> None:
+    classes = stratified([150, 100, 3])
+    names = {case: [str(label)] for case, label in classes.items()}
+    split = make_split(classes, fold=0, classes=classes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_split(split, content={}, classes=names)
+    moved = [case for case in split.val if classes[case] != 2]
+    with pytest.raises(ValueError, match="the val part is of class 2, which only 3 patients have"):
+        check_split(split._replace(val=moved), content={}, classes=names)
