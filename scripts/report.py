@@ -8,10 +8,10 @@ import fire
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # `common` is used from the checkout
-from common.report import write_report  # noqa: E402
+from common.report import write_records, write_report  # noqa: E402
 
 
-def report(runs: str, group: str, out: str, targets: str | tuple[str, ...] = ()) -> None:
+def report(runs: str, group: str, out: str, targets: str | tuple[str, ...] = (), records: str = "") -> None:
     """Tables, intervals, figures and index.html of the runs evaluated so far.
 
     Args:
@@ -20,11 +20,15 @@ def report(runs: str, group: str, out: str, targets: str | tuple[str, ...] = ())
         out: the folder to write
         targets: datasets to report, separated by commas; by default those that the group's joint teachers and
             multi-head runs were evaluated on
+        records: a .tar.gz to write, too, of what the report was made of, without weights; unpacked among other runs it is
+            reported with them
     """
     # fire turns `--targets a,b` into a tuple and `--targets a` into a string
     names = targets.split(",") if isinstance(targets, str) else list(targets)
     try:
         index = write_report(Path(runs), group, Path(out), targets=names)
+        if records:
+            write_records(Path(runs), group, Path(records), targets=names)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"report: {error}")
     print(f"report: {index}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tables of docs/results.md are what the report makes of the records beside it."""
+"""Records make the report that the runs make, and the tables of docs/results.md are of the records beside it."""
 
 import re
 import tarfile
@@ -7,12 +7,43 @@ from pathlib import Path
 
 import pytest
 
-from common.report import intervals, table
-from common.report.results import find_results
+from common.report import intervals, table, write_records
+from common.report.results import Result, find_results
 
 DOCS = Path(__file__).parents[2] / "docs"
 RECORDS = sorted(DOCS.glob("records/*.tar.gz"))
-KEPT = re.compile(r"[\w=+.-]+/[\w=+.-]+/\d+/(history\.json|folds\.json|test/\w+/metrics\.json)")
+KEPT = re.compile(r"[\w=+.-]+/[\w=+.-]+/\d+/(config\.json|history\.json|folds\.json|test/\w+/metrics\.json)")
+
+
+def tables(results: list[Result]) -> list[tuple[list[str], list[list[str]]]]:
+    rows, differences = table.table_rows(results), intervals.interval_rows(results)
+    return [*table.printed(rows).values(), *intervals.printed(differences).values()]
+
+
+def unpack(archive: Path, folder: Path) -> list[str]:
+    with tarfile.open(archive) as tar:
+        names = tar.getnames()
+        tar.extractall(folder, filter="data")
+    return names
+
+
+def test_records_make_the_report_that_the_runs_make(add_run, runs: Path, tmp_path: Path) -> None:
+    add_run("student_a/alone/0", "a", [0.5, 0.6, None])
+    add_run("teacher_a/alone/0", "a", [0.6, 0.6, None], seconds=5.0)
+    add_run("student_a/distill/0", "a", [0.7, "missed", None], teacher=str(runs / "teacher_a/alone/0"), data_dir=str(tmp_path))
+    add_run("student_b/alone/0", "b", [0.5])  # not of this report
+    (runs / "student_a/distill/0/log.txt").write_text(str(tmp_path))
+    write_records(runs, "g", tmp_path / "one.tar.gz", targets=["a"])
+    write_records(runs, "g", tmp_path / "two.tar.gz", targets=["a"])
+    assert (tmp_path / "one.tar.gz").read_bytes() == (tmp_path / "two.tar.gz").read_bytes()
+    names = unpack(tmp_path / "one.tar.gz", tmp_path / "elsewhere" / "runs")
+    assert len(names) == 3 * 4 and all(KEPT.fullmatch(name) and not name.startswith("student_b") for name in names)
+    texts = [path.read_text() for path in (tmp_path / "elsewhere").rglob("*.json")]
+    assert not any(str(tmp_path) in text for text in texts)
+    made, again = (tables(find_results(r, "g", ["a"])) for r in (runs, tmp_path / "elsewhere" / "runs"))
+    assert made == again
+    total = made[0][0].index("total s")
+    assert {row[0]: row[total] for row in made[0][1]} == {"alone": "60", "teacher": "5", "distill": "65"}
 
 
 def lines(section: str) -> list[tuple[str, ...]]:
@@ -25,17 +56,13 @@ def lines(section: str) -> list[tuple[str, ...]]:
 @pytest.mark.parametrize("archive", RECORDS, ids=lambda path: path.name)
 def test_results_are_those_of_the_records(archive: Path, tmp_path: Path) -> None:
     group = archive.name.removesuffix(".tar.gz")
-    with tarfile.open(archive) as tar:
-        names = [member.name.removeprefix("./") for member in tar.getmembers() if member.isfile()]
-        tar.extractall(tmp_path, filter="data")
+    names = unpack(archive, tmp_path)
     assert [name for name in names if not KEPT.fullmatch(name)] == []  # no weights, no paths of a machine
     results = find_results(tmp_path, group, None)
-    printed = {**table.printed(table.table_rows(results)), **intervals.printed(intervals.interval_rows(results))}
-    tables = [*table.printed(table.table_rows(results)).values(), *intervals.printed(intervals.interval_rows(results)).values()]
-    made = {tuple(row) for _, rows in tables for row in rows}
+    made = {tuple(row) for _, rows in tables(results) for row in rows}
     section = (DOCS / "results.md").read_text().split(f"<!-- records: {group} -->")[1].split("<!-- end -->")[0]
     told = lines(section)
-    assert told and printed
+    assert told
     assert [row for row in told if row not in made] == []
 
 
