@@ -290,18 +290,19 @@ def test_a_teacher_of_another_fold_is_refused(tiny_stages, trained: Path, tmp_pa
 
 def test_without_target_supervision_the_targets_labels_change_nothing(tiny_stages, tmp_path: Path) -> None:
     """r = 0: whatever the target's masks hold, the source teacher comes out bit-equal; with r = 1 it does not."""
-    shutil.copytree(tiny_stages.data / "sunnybrook", tmp_path / "data" / "sunnybrook")
-    shutil.copytree(tiny_stages.data / "acdc", tmp_path / "data" / "acdc")
-    changed = 0
-    for item in load_facts(GROUP, "acdc").reader(tmp_path / "data" / "acdc"):
-        label = np.asarray(Image.open(item["label"]))
-        moved = np.roll(np.where(label == 3, 0, 3).astype(np.uint8), 7, axis=0)
-        Image.fromarray(moved).save(item["label"])
-        changed += not np.array_equal(label, moved)
-    assert changed
+    changes: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "moved": lambda label: np.roll(np.where(label == 3, 0, 3).astype(np.uint8), 7, axis=0),
+        "zeroed": np.zeros_like,
+        "unknown": lambda label: np.full_like(label, 77),
+    }
+    for name, change in changes.items():
+        for dataset in ("sunnybrook", "acdc"):
+            shutil.copytree(tiny_stages.data / dataset, tmp_path / name / dataset)
+        for item in load_facts(GROUP, "acdc").reader(tmp_path / name / "acdc"):
+            Image.fromarray(change(np.asarray(Image.open(item["label"])))).save(item["label"])
 
     def train(r: int, data: Path) -> tuple[dict[str, torch.Tensor], dict]:
-        folder = tmp_path / f"r{r}_{data == tiny_stages.data}"
+        folder = tmp_path / f"r{r}_{data.name}"
         options = {"max_epochs": 2, "epoch_length": 3, "select_from": 0, "r": r, "data_dir": str(data)}
         run = tiny_stages.train("adapt", folder, teachers=folder, store_dir=str(tmp_path / "store"), **options)
         history = json.loads((run / "history.json").read_text())
@@ -310,7 +311,9 @@ def test_without_target_supervision_the_targets_labels_change_nothing(tiny_stage
     def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
         return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
-    (weights, history), (corrupt, corrupt_history) = (train(0, d) for d in (tiny_stages.data, tmp_path / "data"))
-    assert equal(weights, corrupt) and history == corrupt_history
-    (supervised, _), (misled, _) = (train(1, d) for d in (tiny_stages.data, tmp_path / "data"))
+    weights, history = train(0, tiny_stages.data)
+    for name in changes:
+        corrupt, corrupt_history = train(0, tmp_path / name)
+        assert equal(weights, corrupt) and history == corrupt_history, name
+    (supervised, _), (misled, _) = (train(1, d) for d in (tiny_stages.data, tmp_path / "moved"))
     assert not equal(supervised, misled) and not equal(supervised, weights)
