@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from .handlers import save_atomic
 from .networks import FeatureNet
 
 __all__ = ["from_run", "from_runs", "read_json", "run_seed", "start_run", "test_items", "test_slices"]
-__all__ += ["validation_score"]
+__all__ += ["validated_on", "validation_score"]
 
 # Keys that may change between the start and the resume of a run without changing its result.
 # (max_epochs is not among them: learning-rate and adversarial schedules end with it, so a run cannot be made longer exactly.)
@@ -84,17 +85,19 @@ def read_json(run_dir: str | Path, name: str, *keys: str, remedy: str = "copy or
     return value
 
 
-def from_runs(run_dirs: Sequence[str], *, head: str | None = None, best_first: bool = False) -> list[FeatureNet]:
-    """`from_run` of each, in order; with `best_first` the one of the best validation score on the target before the others.
+def from_runs(run_dirs: Sequence[str], *, head: str | None = None, best_on: str | None = None) -> list[FeatureNet]:
+    """`from_run` of each, in order; with `best_on`, a dataset, the best first.
 
-    The first teacher of a joint teacher gives its head's architecture and, warm-started, its start: with `best_first` training
-    begins from the best teacher instead of from nothing.
+    The first teacher of a joint teacher gives its head's architecture and, warm-started, its start: with `best_on` training
+    begins from the best teacher instead of from nothing. Best is the best validation score on that dataset. Decision: runs
+    that were validated on another (r = 0: on their source) come after all of those, in the order given, as scores on
+    different datasets do not compare.
     """
     if not run_dirs or isinstance(run_dirs, str):
         example = "['runs/teacher_lits/alone/0', 'runs/teacher_kits/for_lits/0']"
         raise ValueError(f'teachers: {run_dirs!r}; give a list of runs, such as --teachers "{example}".')
-    if best_first:
-        run_dirs = sorted(run_dirs, key=lambda run: -validation_score(run))
+    if best_on is not None:
+        run_dirs = sorted(run_dirs, key=lambda run: -validation_score(run) if validated_on(run) == best_on else math.inf)
     return [from_run(run, head=head) for run in run_dirs]
 
 
@@ -117,8 +120,15 @@ def test_items(run_dir: str | Path, *, dataset: str, group_file: str, data_dir: 
 
 
 def validation_score(run_dir: str | Path) -> float:
-    """Best validation metric of a finished run."""
+    """Best validation metric of a finished run, on the dataset `validated_on`."""
     return float(read_json(run_dir, "history.json", "best_value")["best_value"])
+
+
+def validated_on(run_dir: str | Path) -> str:
+    """The dataset whose patients chose a run's best epoch, as its config names it."""
+    config = read_json(run_dir, "config.json", "validate")
+    names = {name: name for name in read_json(run_dir, "folds.json", "datasets")["datasets"]}
+    return ConfigParser(config | {"data": names}).get_parsed_content("validate::dataset::entry")
 
 
 def run_seed(run_dir: str | Path) -> int:

@@ -29,11 +29,14 @@ def unet(seed: int = 0, **options) -> UNet:
     return UNet(**({"features": (4, 4, 6, 6, 8, 4)} | options)).eval()
 
 
-def save(run: Path, network: FeatureNet, best_value: float = 0.5) -> str:
-    """A finished run as training leaves it."""
+def save(run: Path, network: FeatureNet, best_value: float = 0.5, r: int = 1) -> str:
+    """A finished run of dataset b for target a, as training leaves it."""
     run.mkdir(parents=True)
     (run / "network.json").write_text(json.dumps(network.spec))
     (run / "history.json").write_text(json.dumps({"epochs": [], "best_epoch": 0, "best_value": best_value}))
+    config = {"target": "a", "dataset": "b", "r": r, "validate": {"dataset": {"entry": "$@data[@target if @r else @dataset]"}}}
+    (run / "config.json").write_text(json.dumps(config))
+    (run / "folds.json").write_text(json.dumps({"datasets": {"a": {}, "b": {}}}))
     torch.save(network.state_dict(), run / "model.pt")
     return str(run)
 
@@ -115,7 +118,7 @@ def test_several_runs_come_in_order_and_no_runs_are_refused(tmp_path: Path, imag
 def test_a_warm_start_is_the_best_teacher(tmp_path: Path, image: torch.Tensor) -> None:
     scores = [0.4, 0.8, 0.6]
     folders = [save(tmp_path / str(k), unet(k), score) for k, score in enumerate(scores)]
-    warm = JointTeacher(runs.from_runs(folders, best_first=True), 2, warm_start=True).eval()
+    warm = JointTeacher(runs.from_runs(folders, best_on="a"), 2, warm_start=True).eval()
     assert torch.equal(warm(image), unet(1)(image))
     cold = JointTeacher(runs.from_runs(folders), 2).eval()
     outputs = [unet(k)(image) for k in range(3)]
@@ -131,9 +134,18 @@ def test_a_warm_start_is_the_best_teacher(tmp_path: Path, image: torch.Tensor) -
 
 def test_the_best_teacher_needs_its_run(tmp_path: Path) -> None:
     folders = [save(tmp_path / "0", unet()), str(tmp_path / "gone")]
-    for best in (False, True):
+    for best in (None, "a"):
         with pytest.raises(FileNotFoundError, match=r"run .*gone does not exist"):
-            runs.from_runs(folders, best_first=best)
+            runs.from_runs(folders, best_on=best)
+
+
+def test_a_teacher_validated_on_its_source_is_not_the_best_on_the_target(tmp_path: Path, image: torch.Tensor) -> None:
+    scores = [(0.9, 0), (0.99, 0), (0.3, 1), (0.4, 1)]
+    folders = [save(tmp_path / str(k), unet(k), score, r) for k, (score, r) in enumerate(scores)]
+    assert [runs.validated_on(folder) for folder in folders] == ["b", "b", "a", "a"]
+    for best_on, order in (("a", [3, 2, 0, 1]), ("b", [1, 0, 2, 3]), (None, [0, 1, 2, 3])):
+        for k, network in zip(order, runs.from_runs(folders, best_on=best_on), strict=True):
+            assert torch.equal(network(image), unet(k)(image))
 
 
 # From here on: runs that were trained.
@@ -164,6 +176,7 @@ def test_a_run_records_what_it_is(tiny_stages, trained: Path) -> None:
     assert splits == expected | {"datasets": {"acdc": expected}}
     assert runs.from_run(run).spec == json.loads((run / "network.json").read_text())
     history = json.loads((run / "history.json").read_text())
+    assert runs.validated_on(run) == "acdc"
     assert runs.validation_score(run) == history["best_value"] == history["epochs"][0]["val"]
 
 
@@ -305,6 +318,7 @@ def test_without_target_supervision_the_targets_labels_change_nothing(tiny_stage
         folder = tmp_path / f"r{r}_{data.name}"
         options = {"max_epochs": 2, "epoch_length": 3, "select_from": 0, "r": r, "data_dir": str(data)}
         run = tiny_stages.train("adapt", folder, teachers=folder, store_dir=str(tmp_path / "store"), **options)
+        assert runs.validated_on(run) == ("acdc" if r else "sunnybrook")
         history = json.loads((run / "history.json").read_text())
         return torch.load(run / "model.pt", weights_only=True), history | {"seconds": 0}
 
