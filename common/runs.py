@@ -23,7 +23,7 @@ from .errors import brief
 from .handlers import save_atomic
 from .networks import FeatureNet
 
-__all__ = ["from_run", "from_runs", "read_json", "run_seed", "start_run", "test_items", "test_slices"]
+__all__ = ["from_run", "from_runs", "predictors", "read_json", "run_seed", "start_run", "test_items", "test_slices"]
 __all__ += ["validated_on", "validation_score"]
 
 # Keys that may change between the start and the resume of a run without changing its result.
@@ -39,10 +39,14 @@ def from_run(run_dir: str | Path, *, head: str | None = None) -> FeatureNet:
         head: for a network with several heads, the dataset whose head `forward` uses.
 
     Raises:
-        FileNotFoundError, ValueError: the run is missing, unfinished, damaged or of another architecture; names the file.
+        FileNotFoundError, ValueError: the run is missing, unfinished, damaged or of another architecture; names the file. Or
+            it has heads, but none for `head`.
     """
     spec, model = read_json(run_dir, "network.json"), _file(run_dir, "model.pt")
-    if head is not None and "target" in spec:
+    if head is not None and "heads" in spec:
+        if head not in spec["heads"]:
+            fix = "it learned none of its labels (r: 0, and other classes). Use it on those, or train it with r: 1"
+            raise ValueError(f"run {run_dir} has no head for {head}, only for {', '.join(spec['heads'])}: {fix}.")
         spec["target"] = head
     try:
         network = ConfigParser({"network": spec}).get_parsed_content("network")
@@ -99,6 +103,16 @@ def from_runs(run_dirs: Sequence[str], *, head: str | None = None, best_on: str 
     if best_on is not None:
         run_dirs = sorted(run_dirs, key=lambda run: -validation_score(run) if validated_on(run) == best_on else math.inf)
     return [from_run(run, head=head) for run in run_dirs]
+
+
+def predictors(run_dirs: Sequence[str], *, head: str) -> dict[str, FeatureNet]:
+    """Run -> its network with the head for dataset `head`, of the runs whose output can be scored on that dataset.
+
+    Decision: a source teacher of other classes that never read the target's labels (r = 0) predicts its source alone and is
+    left out: its encoder is what a joint teacher uses, and nothing of it could be scored on the target.
+    """
+    heads = {run: list(read_json(run, "network.json").get("heads", [head])) for run in run_dirs}
+    return {run: from_run(run, head=head) for run, names in heads.items() if len(names) > 1 or names == [head]}
 
 
 def test_items(run_dir: str | Path, *, dataset: str, group_file: str, data_dir: str, seed: int) -> list[Item]:

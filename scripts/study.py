@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]  # also when imported from elsewhere
 from study_engine import execute, preview  # noqa: E402
 
-from common.data.facts import load_group  # noqa: E402
+from common.data.facts import load_facts, load_group  # noqa: E402
 from common.study import Job, Plan, plan  # noqa: E402
 
 
@@ -80,6 +80,7 @@ def study(
     group_path = Path(group_file).resolve() if group_file else ROOT / "bundles" / f"{group}.yaml"
     settings = {key: _one(key, values) for key, values in parse_pairs(set, "--set").items()}
     members = read_group(group_path, group)
+    varied = parse_pairs(vary, "--vary")
     planned = plan(
         group=group,
         datasets=members,
@@ -87,12 +88,13 @@ def study(
         seeds=[_number(seed) for seed in split(seeds)],  # type: ignore[misc]  # plan names what is not a number
         arms=split(arms),
         target_cases=[_number(cases) for cases in split(target_cases)],
-        vary=parse_pairs(vary, "--vary"),
+        vary=varied,
         settings=settings,
         data=str(data_dir),
         runs=str(runs_dir),
         task=load_group(group_path)["task"],
         teachers=load_group(group_path).get("teachers"),
+        classes={name: list(load_facts(group_path, name).classes) for name in members} if "r" in varied else None,
         bundles=os.path.relpath(group_path.parent, ROOT) if group_path.is_relative_to(ROOT) else str(group_path.parent),
     )
     check_files(planned.jobs, data_dir)

@@ -59,7 +59,7 @@ def test_a_network_of_several_heads_gives_the_one_asked_for(tmp_path: Path, imag
     levels = network.encode(image)
     for head, name in ((None, "a"), ("a", "a"), ("b", "b")):
         assert torch.equal(runs.from_run(run, head=head)(image), network.decode_head(name, levels, image))
-    with pytest.raises(ValueError, match=r"network\.json gives no network .*'c' has no head; heads are a, b"):
+    with pytest.raises(ValueError, match=r"run .*/run has no head for c, only for a, b.*train it with r: 1"):
         runs.from_run(run, head="c")
     assert torch.equal(runs.from_run(save(tmp_path / "one", unet()), head="c")(image), unet()(image))
 
@@ -146,6 +146,21 @@ def test_a_teacher_validated_on_its_source_is_not_the_best_on_the_target(tmp_pat
     for best_on, order in (("a", [3, 2, 0, 1]), ("b", [1, 0, 2, 3]), (None, [0, 1, 2, 3])):
         for k, network in zip(order, runs.from_runs(folders, best_on=best_on), strict=True):
             assert torch.equal(network(image), unet(k)(image))
+
+
+def test_a_teacher_without_a_head_for_the_target_is_not_asked_for_it(tmp_path: Path, image: torch.Tensor) -> None:
+    networks = {
+        "plain": unet(),
+        "both": MultiHead(unet(1), {"a": 2, "b": 3}, "b"),
+        "source": MultiHead(unet(2), {"b": 3}, "b"),
+        "others": MultiHead(unet(3), {"b": 3, "c": 2}, "b"),
+    }
+    folders = {name: save(tmp_path / name, network) for name, network in networks.items()}
+    found = runs.predictors([folders[name] for name in ("plain", "both", "source")], head="a")
+    assert list(found) == [folders["plain"], folders["both"]]
+    assert all(network(image).shape[1] == 2 for network in found.values())
+    with pytest.raises(ValueError, match=r"others has no head for a, only for b, c"):
+        runs.predictors([folders["others"]], head="a")
 
 
 # From here on: runs that were trained.
@@ -299,6 +314,22 @@ def test_a_teacher_of_another_fold_is_refused(tiny_stages, trained: Path, tmp_pa
         shutil.copytree(teacher, tiny_stages.run_dir(stage, tmp_path / "taught"))
     found = failure(tiny_stages, "joint", tmp_path, tmp_path / "taught", seed=1)
     assert f"teacher {tiny_stages.run_dir('alone', tmp_path / 'taught')} trained on test patient acdc/" in found
+
+
+def test_without_target_supervision_the_target_gets_no_head_of_its_own(tiny_stages, trained: Path, tmp_path: Path) -> None:
+    group = tmp_path / "cardiac.yaml"
+    renamed = "sunnybrook:\n    classes:\n      cavity: [1]"
+    group.write_text(Path(GROUP).read_text().replace("sunnybrook:\n    classes:\n      lv: [1]", renamed))
+    options = SMALL | {"group_file": str(group)}
+    run = tiny_stages.train("adapt", tmp_path, teachers=tmp_path, r=0, **options)
+    assert json.loads((run / "network.json").read_text())["heads"] == {"sunnybrook": 2}
+    teachers = [str(tiny_stages.run_dir("alone", trained)), str(run)]
+    monai.bundle.run(**tiny_stages.job("joint", tmp_path, teachers=tmp_path, **options) | {"teachers": teachers})
+    assert (tiny_stages.run_dir("joint", tmp_path) / "model.pt").exists()
+    job = {"run_id": "evaluating", "config_file": "bundles/teacher_sunnybrook/configs/evaluate.yaml", "image_size": 32}
+    with pytest.raises(Exception) as error:
+        monai.bundle.run(**job, data_dir=str(tiny_stages.data), run_dir=str(run), dataset="acdc", group_file=str(group))
+    assert f"run {run} has no head for acdc, only for sunnybrook" in str(root_cause(error.value))
 
 
 def test_without_target_supervision_the_targets_labels_change_nothing(tiny_stages, tmp_path: Path) -> None:
