@@ -156,8 +156,8 @@ def start_run(run_dir: str, *, network: nn.Module, data: FoldData) -> None:
     A run that has no checkpoint yet has nothing to keep: what an attempt that failed before training wrote is replaced.
 
     Raises:
-        ValueError: the run was begun with another configuration or other folds, a teacher saw a test patient, or see
-            `live_config`; names the key.
+        ValueError: the run was begun with another configuration or other folds, a teacher saw a test patient or labels
+            outside of this run's budget, or see `live_config`; names the key or the teacher.
     """
     run = Path(run_dir)
     store = next(iter(data.values())).store
@@ -169,7 +169,9 @@ def start_run(run_dir: str, *, network: nn.Module, data: FoldData) -> None:
         _check_teacher(teacher, splits)
     spec = json.loads(json.dumps(network.spec))
     begun = (run / "checkpoints" / "last.pt").exists() or (run / "model.pt").exists()
-    for file, value in (("config.json", config), ("folds.json", target | {"datasets": splits}), ("network.json", spec)):
+    # said only where labels were not read, so that the records of all other runs stay what they were
+    read = {name: split if data[name].labelled else {**split, "labelled": False} for name, split in splits.items()}
+    for file, value in (("config.json", config), ("folds.json", target | {"datasets": read}), ("network.json", spec)):
         path = run / file
         value = json.loads(json.dumps(value, default=str))
         if begun and path.exists():
@@ -179,12 +181,21 @@ def start_run(run_dir: str, *, network: nn.Module, data: FoldData) -> None:
 
 
 def _check_teacher(run_dir: str, splits: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
-    """Refuse a teacher of another fold, which has seen test patients: what it knows of them would reach its student."""
+    """Refuse a teacher whose knowledge would reach its student past the split: of another fold, or of another label budget."""
     theirs = read_json(run_dir, "folds.json", "datasets")["datasets"].values()
-    seen = {case for split in theirs for part in ("train", "val") for case in split[part]}
+    seen, labelled = (
+        {case for split in chosen for part in ("train", "val") for case in split[part]}
+        for chosen in (theirs, [split for split in theirs if split.get("labelled", True)])
+    )
     leaked = sorted(seen & {case for split in splits.values() for case in split["test"]})
     if leaked:
         raise ValueError(f"teacher {run_dir} trained on test patient {leaked[0]} of this run; give teachers of the same seed.")
+    known = labelled & {case for split in splits.values() for case in split["unlabelled"]}
+    if known:
+        raise ValueError(
+            f"teacher {run_dir} learned the labels of {len(known)} patients that are unlabelled for this run, such as"
+            f" {min(known)}; train the teacher with the same target_cases."
+        )
 
 
 def _same(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> None:

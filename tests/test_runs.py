@@ -332,6 +332,24 @@ def test_without_target_supervision_the_target_gets_no_head_of_its_own(tiny_stag
     assert f"run {run} has no head for acdc, only for sunnybrook" in str(root_cause(error.value))
 
 
+def test_a_label_budget_holds_for_the_teachers_too(tiny_stages, trained: Path, tmp_path: Path) -> None:
+    teacher = tiny_stages.run_dir("alone", trained)
+    found = failure(tiny_stages, "distill", tmp_path, teacher=str(teacher), target_cases=4)
+    pool = json.loads((teacher / "folds.json").read_text())
+    left = len(pool["train"] + pool["val"]) - 4
+    assert left and f"teacher {teacher} learned the labels of {left} patients that are unlabelled for this run" in found
+    assert "train the teacher with the same target_cases" in found
+    few = str(tiny_stages.train("alone", tmp_path, teachers=tmp_path, target_cases=4, **SMALL))
+    tiny_stages.train("distill", tmp_path, teachers=tmp_path, teacher=few, target_cases=4, **SMALL)
+    # a source teacher that reads no label of the target (r = 0) may see all of its images
+    sources = [str(tiny_stages.train("adapt", tmp_path / str(r), teachers=tmp_path, r=r, **SMALL)) for r in (0, 1)]
+    job = tiny_stages.job("joint", tmp_path, teachers=tmp_path, target_cases=4, **SMALL)
+    monai.bundle.run(**job | {"teachers": [few, sources[0]]})
+    with pytest.raises(Exception) as error:
+        monai.bundle.run(**job | {"teachers": [few, sources[1]], "variant": "refused"})
+    assert f"teacher {sources[1]} learned the labels of {left} patients" in str(root_cause(error.value))
+
+
 def test_without_target_supervision_the_targets_labels_change_nothing(tiny_stages, tmp_path: Path) -> None:
     """r = 0: whatever the target's masks hold, the source teacher comes out bit-equal; with r = 1 it does not."""
     changes: dict[str, Callable[[np.ndarray], np.ndarray]] = {

@@ -81,14 +81,17 @@ class Trained:
         assert (run_dir / "model.pt").exists()
         return run_dir
 
-    def joint(self, target: str, **facts: object) -> Path:
-        """The joint teacher for a target, with its teachers."""
+    def joint(self, target: str, *, cases: int | None = None, **facts: object) -> Path:
+        """The joint teacher for a target, with its teachers, all with `cases` labelled target patients (None: all)."""
+        budget, suffix = ({}, "") if cases is None else ({"target_cases": cases}, f"_cases={cases}")
         group = DATASETS[target]
         sources = [name for name in load_group(group)["datasets"] if name != target]
-        teachers = [self.train(f"teacher_{target}", "train", "alone")]
-        teachers += [self.train(f"teacher_{s}", "adapt", f"for_{target}", target=target) for s in sources]
-        variant = f"{'wide_' if facts.get('wide') else ''}for_{target}"
-        own = {"target": target, "sources": sources, "teachers": [str(t) for t in teachers], "teacher_floor": 0} | facts
+        teachers = [self.train(f"teacher_{target}", "train", f"alone{suffix}", **budget)]
+        teachers += [self.train(f"teacher_{s}", "adapt", f"for_{target}{suffix}", target=target, **budget) for s in sources]
+        variant = f"{'wide_' if facts.get('wide') else ''}for_{target}{suffix}"
+        own = (
+            {"target": target, "sources": sources, "teachers": [str(t) for t in teachers], "teacher_floor": 0} | budget | facts
+        )
         return self.train(f"joint_teacher_{group.stem}", "train", variant, **own)
 
     def teacher_of(self, dataset: str) -> Path:
