@@ -43,7 +43,7 @@ def from_run(run_dir: str | Path, *, head: str | None = None) -> FeatureNet:
             it has heads, but none for `head`.
     """
     spec, model = read_json(run_dir, "network.json"), _file(run_dir, "model.pt")
-    if head is not None and "heads" in spec:
+    if head is not None and "target" in spec:  # a MultiHead; the heads of other networks are those of an attention
         if head not in spec["heads"]:
             fix = "it learned none of its labels (r: 0, and other classes). Use it on those, or train it with r: 1"
             raise ValueError(f"run {run_dir} has no head for {head}, only for {', '.join(spec['heads'])}: {fix}.")
@@ -111,7 +111,8 @@ def predictors(run_dirs: Sequence[str], *, head: str) -> dict[str, FeatureNet]:
     Decision: a source teacher of other classes that never read the target's labels (r = 0) predicts its source alone and is
     left out: its encoder is what a joint teacher uses, and nothing of it could be scored on the target.
     """
-    heads = {run: list(read_json(run, "network.json").get("heads", [head])) for run in run_dirs}
+    specs = {run: read_json(run, "network.json") for run in run_dirs}
+    heads = {run: list(spec["heads"]) if "target" in spec else [head] for run, spec in specs.items()}
     return {run: from_run(run, head=head) for run, names in heads.items() if len(names) > 1 or names == [head]}
 
 

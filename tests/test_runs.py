@@ -155,9 +155,10 @@ def test_a_teacher_without_a_head_for_the_target_is_not_asked_for_it(tmp_path: P
         "source": MultiHead(unet(2), {"b": 3}, "b"),
         "others": MultiHead(unet(3), {"b": 3, "c": 2}, "b"),
     }
+    networks["joint"] = JointTeacher([unet(), unet(1)], 2)  # its `heads` are those of its attention
     folders = {name: save(tmp_path / name, network) for name, network in networks.items()}
-    found = runs.predictors([folders[name] for name in ("plain", "both", "source")], head="a")
-    assert list(found) == [folders["plain"], folders["both"]]
+    found = runs.predictors([folders[name] for name in ("plain", "both", "source", "joint")], head="a")
+    assert list(found) == [folders["plain"], folders["both"], folders["joint"]]
     assert all(network(image).shape[1] == 2 for network in found.values())
     with pytest.raises(ValueError, match=r"others has no head for a, only for b, c"):
         runs.predictors([folders["others"]], head="a")
