@@ -47,10 +47,13 @@ class DomainDiscriminator(nn.Module):
 
 
 class AdversarialOutput(NamedTuple):
-    """Outputs (maps or class logits) of source and target images; domain logits `(B,)` of both, source first, or None."""
+    """Outputs (maps or class logits) of source and target images; domain logits `(B,)` of both, source first, or None.
+
+    `target` is None where the target has no decoder.
+    """
 
     source: Tensor
-    target: Tensor
+    target: Tensor | None
     domain: Tensor | None
 
 
@@ -59,6 +62,7 @@ class AdversarialTeacher(nn.Module):
 
     `forward(image, n_source) -> AdversarialOutput`; the first `n_source` images are the source's. With a MultiHead
     network `source` and `target` name each half's decoder (class lists differ), otherwise one decoder runs over all.
+    A decoder of the target's own learns from its labels alone, so with r = 0 there is none (`target` None).
     `discriminator=False` is the same joint training without it (`domain` is None).
     Decision: one concatenated forward, so that both domains share batch-norm statistics and DDP sees one call.
     Raises ValueError if names and network do not fit, or if one domain has no image.
@@ -76,10 +80,10 @@ class AdversarialTeacher(nn.Module):
         super().__init__()
         heads = list(network.decoders) if isinstance(network, MultiHead) else []
         names = [name for name in (source, target) if name is not None]
-        if len(names) != (2 if heads else 0) or (heads and source == target) or not set(names) <= set(heads):
+        if sorted(names) != sorted(heads) or (heads and source is None):
             raise ValueError(
                 f"adversarial teacher with source {source!r} and target {target!r} on {type(network).__name__}: "
-                f"give two different heads ({', '.join(heads)}) for a MultiHead network, and none for any other"
+                f"give each of its heads ({', '.join(heads) or 'none'}) once, the source's at least"
             )
         self.network = network
         self.source, self.target = source or "", target or ""
@@ -96,9 +100,11 @@ class AdversarialTeacher(nn.Module):
         if not 0 < n < len(image):
             raise ValueError(f"{n} source images in a batch of {len(image)}: both domains need at least one")
         levels = self.network.encode(image)
+        target: Tensor | None = None
         if isinstance(self.network, MultiHead):
             source = self.network.decode_head(self.source, [level[:n] for level in levels], image[:n])
-            target = self.network.decode_head(self.target, [level[n:] for level in levels], image[n:])
+            if self.target:
+                target = self.network.decode_head(self.target, [level[n:] for level in levels], image[n:])
         else:
             output = self.network.decode(levels, image)
             source, target = output[:n], output[n:]
@@ -132,14 +138,11 @@ class AdversarialLoss(nn.Module):
         total = self.task(pred.source, source_label)
         self.terms = {"task_source": total.detach()}
         if self.r:
-            if target_label is None:
-                raise ValueError("r: 1 needs the target's labels; give them or set r: 0")
+            if target_label is None or pred.target is None:
+                raise ValueError("r: 1 needs the target's labels and a decoder for it; give them or set r: 0")
             task_target = self.task(pred.target, target_label)
             self.terms["task_target"] = task_target.detach()
             total = total + task_target
-        else:
-            # The target's own decoder, if there is one, stays in the graph: DDP waits for every gradient.
-            total = total + (0 * pred.target).sum()
         if pred.domain is not None:
             total = total + self.weight * self._domain_loss(pred.domain.float(), len(pred.source))
         return total
@@ -192,6 +195,8 @@ def one_or_own_heads(network: FeatureNet, data: FoldData, *, target: str) -> Fea
     """The network itself where all datasets have the same classes, else a MultiHead of it with a decoder a dataset.
 
     `target` is the dataset whose head the plain `forward` uses, on whose labels the model is selected: at r = 0 the source.
+    Decision: a dataset whose labels are not read (r = 0) gets no decoder of its own: none would be trained, and whoever asks
+    for it later is refused rather than given noise.
     Raises ValueError where that has one class to tell apart (classification): nothing can be learned or compared.
     """
     facts = {name: entry.facts for name, entry in data.items()}
@@ -203,4 +208,4 @@ def one_or_own_heads(network: FeatureNet, data: FoldData, *, target: str) -> Fea
         )
     if len({tuple(f.classes) for f in facts.values()}) == 1:
         return network
-    return MultiHead(network, {name: f.out_channels for name, f in facts.items()}, target)
+    return MultiHead(network, {name: f.out_channels for name, f in facts.items() if data[name].labelled}, target)

@@ -206,7 +206,8 @@ class TeacherFloor:
     untrained teacher is the classic failure of distillation.
 
     Args:
-        teachers: run folder -> network whose forward predicts the target's classes.
+        teachers: run folder -> network whose forward predicts the target's classes; teachers that predict no target (see
+            `common.runs.predictors`) are not asked.
         evaluator: an evaluator of its own (its network is replaced).
         out_channels: channels of the target's output.
         maps: outputs are maps `(B, out_channels, *grid)`, background first; else class logits `(B, out_channels)`.

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ from .errors import brief
 from .handlers import save_atomic
 from .networks import FeatureNet
 
-__all__ = ["from_run", "from_runs", "read_json", "run_seed", "start_run", "teachers_of", "test_items", "test_slices"]
-__all__ += ["validation_score"]
+__all__ = ["from_run", "from_runs", "predictors", "read_json", "run_seed", "start_run", "teachers_of", "test_items"]
+__all__ += ["test_slices", "validated_on", "validation_score"]
 
 # Keys that may change between the start and the resume of a run without changing its result.
 # (max_epochs is not among them: learning-rate and adversarial schedules end with it, so a run cannot be made longer exactly.)
@@ -38,10 +39,14 @@ def from_run(run_dir: str | Path, *, head: str | None = None) -> FeatureNet:
         head: for a network with several heads, the dataset whose head `forward` uses.
 
     Raises:
-        FileNotFoundError, ValueError: the run is missing, unfinished, damaged or of another architecture; names the file.
+        FileNotFoundError, ValueError: the run is missing, unfinished, damaged or of another architecture; names the file. Or
+            it has heads, but none for `head`.
     """
     spec, model = read_json(run_dir, "network.json"), _file(run_dir, "model.pt")
-    if head is not None and "target" in spec:
+    if head is not None and "target" in spec:  # a MultiHead; the heads of other networks are those of an attention
+        if head not in spec["heads"]:
+            fix = "it learned none of its labels (r: 0, and other classes). Use it on those, or train it with r: 1"
+            raise ValueError(f"run {run_dir} has no head for {head}, only for {', '.join(spec['heads'])}: {fix}.")
         spec["target"] = head
     try:
         network = ConfigParser({"network": spec}).get_parsed_content("network")
@@ -84,18 +89,31 @@ def read_json(run_dir: str | Path, name: str, *keys: str, remedy: str = "copy or
     return value
 
 
-def from_runs(run_dirs: Sequence[str], *, head: str | None = None, best_first: bool = False) -> list[FeatureNet]:
-    """`from_run` of each, in order; with `best_first` the one of the best validation score on the target before the others.
+def from_runs(run_dirs: Sequence[str], *, head: str | None = None, best_on: str | None = None) -> list[FeatureNet]:
+    """`from_run` of each, in order; with `best_on`, a dataset, the best first.
 
-    The first teacher of a joint teacher gives its head's architecture and, warm-started, its start: with `best_first` training
-    begins from the best teacher instead of from nothing.
+    The first teacher of a joint teacher gives its head's architecture and, warm-started, its start: with `best_on` training
+    begins from the best teacher instead of from nothing. Best is the best validation score on that dataset. Decision: runs
+    that were validated on another (r = 0: on their source) come after all of those, in the order given, as scores on
+    different datasets do not compare.
     """
     if not run_dirs or isinstance(run_dirs, str):
         example = "['runs/teacher_lits/alone/0', 'runs/teacher_kits/for_lits/0']"
         raise ValueError(f'teachers: {run_dirs!r}; give a list of runs, such as --teachers "{example}".')
-    if best_first:
-        run_dirs = sorted(run_dirs, key=lambda run: -validation_score(run))
+    if best_on is not None:
+        run_dirs = sorted(run_dirs, key=lambda run: -validation_score(run) if validated_on(run) == best_on else math.inf)
     return [from_run(run, head=head) for run in run_dirs]
+
+
+def predictors(run_dirs: Sequence[str], *, head: str) -> dict[str, FeatureNet]:
+    """Run -> its network with the head for dataset `head`, of the runs whose output can be scored on that dataset.
+
+    Decision: a source teacher of other classes that never read the target's labels (r = 0) predicts its source alone and is
+    left out: its encoder is what a joint teacher uses, and nothing of it could be scored on the target.
+    """
+    specs = {run: read_json(run, "network.json") for run in run_dirs}
+    heads = {run: list(spec["heads"]) if "target" in spec else [head] for run, spec in specs.items()}
+    return {run: from_run(run, head=head) for run, names in heads.items() if len(names) > 1 or names == [head]}
 
 
 def test_items(run_dir: str | Path, *, dataset: str, group_file: str, data_dir: str, seed: int) -> list[Item]:
@@ -117,8 +135,15 @@ def test_items(run_dir: str | Path, *, dataset: str, group_file: str, data_dir: 
 
 
 def validation_score(run_dir: str | Path) -> float:
-    """Best validation metric of a finished run."""
+    """Best validation metric of a finished run, on the dataset `validated_on`."""
     return float(read_json(run_dir, "history.json", "best_value")["best_value"])
+
+
+def validated_on(run_dir: str | Path) -> str:
+    """The dataset whose patients chose a run's best epoch, as its config names it."""
+    config = read_json(run_dir, "config.json", "validate")
+    names = {name: name for name in read_json(run_dir, "folds.json", "datasets")["datasets"]}
+    return ConfigParser(config | {"data": names}).get_parsed_content("validate::dataset::entry")
 
 
 def run_seed(run_dir: str | Path) -> int:
@@ -138,8 +163,8 @@ def start_run(run_dir: str, *, network: nn.Module, data: FoldData) -> None:
     A run that has no checkpoint yet has nothing to keep: what an attempt that failed before training wrote is replaced.
 
     Raises:
-        ValueError: the run was begun with another configuration or other folds, a teacher saw a test patient, or see
-            `live_config`; names the key.
+        ValueError: the run was begun with another configuration or other folds, a teacher saw a test patient or labels
+            outside of this run's budget, or see `live_config`; names the key or the teacher.
     """
     run = Path(run_dir)
     store = next(iter(data.values())).store
@@ -150,7 +175,9 @@ def start_run(run_dir: str, *, network: nn.Module, data: FoldData) -> None:
         _check_teacher(teacher, splits)
     spec = json.loads(json.dumps(network.spec))
     begun = (run / "checkpoints" / "last.pt").exists() or (run / "model.pt").exists()
-    for file, value in (("config.json", config), ("folds.json", target | {"datasets": splits}), ("network.json", spec)):
+    # said only where labels were not read, so that the records of all other runs stay what they were
+    read = {name: split if data[name].labelled else {**split, "labelled": False} for name, split in splits.items()}
+    for file, value in (("config.json", config), ("folds.json", target | {"datasets": read}), ("network.json", spec)):
         path = run / file
         value = json.loads(json.dumps(value, default=str))
         if begun and path.exists():
@@ -160,12 +187,21 @@ def start_run(run_dir: str, *, network: nn.Module, data: FoldData) -> None:
 
 
 def _check_teacher(run_dir: str, splits: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
-    """Refuse a teacher of another fold, which has seen test patients: what it knows of them would reach its student."""
+    """Refuse a teacher whose knowledge would reach its student past the split: of another fold, or of another label budget."""
     theirs = read_json(run_dir, "folds.json", "datasets")["datasets"].values()
-    seen = {case for split in theirs for part in ("train", "val") for case in split[part]}
+    seen, labelled = (
+        {case for split in chosen for part in ("train", "val") for case in split[part]}
+        for chosen in (theirs, [split for split in theirs if split.get("labelled", True)])
+    )
     leaked = sorted(seen & {case for split in splits.values() for case in split["test"]})
     if leaked:
         raise ValueError(f"teacher {run_dir} trained on test patient {leaked[0]} of this run; give teachers of the same seed.")
+    known = labelled & {case for split in splits.values() for case in split["unlabelled"]}
+    if known:
+        raise ValueError(
+            f"teacher {run_dir} learned the labels of {len(known)} patients that are unlabelled for this run, such as"
+            f" {min(known)}; train the teacher with the same target_cases."
+        )
 
 
 def _same(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> None:

@@ -100,6 +100,7 @@ class _Planner:
     bundles: str
     settings: Mapping[str, str]
     task: str
+    classes: Mapping[str, Sequence[str]]
     jobs: dict[tuple[str, ...], Job] = field(default_factory=dict)
 
     def add(self, job: Job) -> Job:
@@ -207,10 +208,15 @@ class _Planner:
         """The adapted source teachers; a label budget holds at r = 0 too, so that r alone differs."""
         base, flags = _volume(f"for_{cell.target}", volume)
         flags = {"target": cell.target, **cell.flags("r"), **flags}
-        return [
-            self.trained(cell, self.train(cell, f"teacher_{s}", base, config="adapt", keys=("r", "network"), flags=flags))
-            for s in cell.sources
-        ]
+        jobs = []
+        for source in cell.sources:
+            job = self.train(cell, f"teacher_{source}", base, config="adapt", keys=("r", "network"), flags=flags)
+            jobs.append(self.trained(cell, job) if self.predicts(source, cell) else job)
+        return jobs
+
+    def predicts(self, source: str, cell: _Cell) -> bool:
+        """Whether a source's teacher has an output for the target: with r = 0 and other classes it has none to test."""
+        return cell.vary.get("r") != "0" or self.classes.get(source) == self.classes.get(cell.target)
 
     def joint(self, cell: _Cell, *, wide: bool = False, volume: int = 0) -> Job:
         base, flags = _volume(f"{'wide_' if wide else ''}for_{cell.target}", volume)
@@ -244,7 +250,8 @@ class _Planner:
             case "source_only":
                 return self.source_only(cell)
             case "source_teacher":
-                return self.source_teachers(cell)
+                jobs = zip(cell.sources, self.source_teachers(cell), strict=True)
+                return [job for source, job in jobs if self.predicts(source, cell)]
             case "joint":
                 return [self.joint(cell)]
             case "joint_wide":
@@ -306,7 +313,8 @@ def plan(
     not to the variant: runs with other settings belong in another folder. `teachers`: the networks of each named teacher,
     of a group of one dataset; `vary["teacher"]` is all of them unless it names some. `classes`: each dataset's, in order;
     source_only leaves out the sources whose classes are not the target's, and pooled is refused with such a one. None: all
-    datasets have the same.
+    datasets have the same. Decision: with r = 0 a source teacher of other classes is trained, but neither tested nor
+    tabulated.
     Raises ValueError naming the first bad value and the choices.
     """
     vary = {key: [str(value) for value in values] for key, values in (vary or {}).items()}
@@ -317,7 +325,7 @@ def plan(
     if "sources" in vary:  # in the group's order, so that a+b and b+a are one run
         subsets = ["+".join(d for d in datasets if d in value.split("+")) for value in vary["sources"]]
         vary["sources"] = list(dict.fromkeys(subsets))
-    planner = _Planner(group, datasets, data, runs, bundles, settings, task)
+    planner = _Planner(group, datasets, data, runs, bundles, settings, task, classes or {})
     endpoints = []
     cells = (dict.fromkeys(target_cases), _combinations(vary, teachers), dict.fromkeys(seeds), dict.fromkeys(targets))
     for cases, chosen, seed, target, arm in itertools.product(*cells, dict.fromkeys(arms)):

@@ -163,14 +163,24 @@ def test_each_domain_has_its_own_decoder_of_a_multi_head_network() -> None:
     assert output.source.shape[1] == 2 and output.target.shape[1] == 3
 
 
-def test_multi_head_with_r_zero_ignores_labels_and_keeps_every_parameter_in_the_graph() -> None:
-    names = {"source": "a", "target": "b"}
-    one = train(True, discriminator=True, r=0, network=multi_head(), **names)
-    assert equal(train(True, discriminator=True, r=0, network=multi_head(), corrupt=True, **names), one)
-    module = AdversarialTeacher(multi_head(), **names).train()
+def test_without_a_decoder_of_the_targets_own_every_parameter_trains() -> None:
+    """r = 0 and other classes: the source's decoder is the only one; the target is seen by the discriminator alone."""
+
+    def network() -> MultiHead:
+        torch.manual_seed(0)
+        return MultiHead(UNet(features=WIDTHS), {"a": 2}, "a")
+
+    one = train(True, discriminator=True, r=0, network=network(), source="a")
+    assert equal(train(True, discriminator=True, r=0, network=network(), source="a", corrupt=True), one)
+    module = AdversarialTeacher(network(), source="a").train()
     image, label = batch()
-    AdversarialLoss(task=task(), r=0)(module(image, 3), (label[:3], None)).backward()
-    assert all(parameter.grad is not None for parameter in module.parameters())
+    pred, loss = module(image, 2), AdversarialLoss(task=task(), r=0)
+    assert pred.target is None and len(pred.source) == 2 and len(pred.domain) == 6
+    loss.weight = 0.3
+    loss(pred, (label[:2], None)).backward()
+    assert all(parameter.grad.abs().sum() > 0 for name, parameter in module.named_parameters() if "norm" not in name)
+    with pytest.raises(ValueError, match="needs the target's labels and a decoder for it; give them or set r: 0"):
+        AdversarialLoss(task=task(), r=1)(module(image, 2), (label[:2], label[2:]))
 
 
 def test_loss_is_the_printed_sum_and_logs_its_terms() -> None:
@@ -214,15 +224,17 @@ def test_weight_follows_the_printed_schedule_and_resumes() -> None:
 @pytest.mark.parametrize("r", [0, 1])
 def test_classifiers_train_on_class_indices(heads: bool, r: int) -> None:
     """Logits `(B, K)` and labels `(B,)`; the discriminator reads the pooled bottleneck. Own heads may differ in classes."""
-    network = MultiHead(tiny(), {"a": 3, "b": 2}, "b") if heads else tiny()
-    names = {"source": "a", "target": "b"} if heads else {}
+    own = {"a": 3, "b": 2} if r else {"a": 3}
+    network = MultiHead(tiny(), own, "a") if heads else tiny()
+    names = dict(zip(("source", "target"), own, strict=False)) if heads else {}
     module = AdversarialTeacher(network, **names).train()
     image, loss = images(6), AdversarialLoss(task=nn.CrossEntropyLoss(), r=r)
     loss.weight = 0.3
     pred = module(image, 4)
-    assert pred.source.shape == (4, 3) and pred.target.shape == (2, 2 if heads else 3) and pred.domain.shape == (6,)
+    assert pred.source.shape == (4, 3) and pred.domain.shape == (6,)
+    assert pred.target is None if heads and not r else pred.target.shape == (2, 2 if heads else 3)
     source, target = torch.tensor([0, 2, 1, 0]), torch.tensor([1, 0])
-    parts = [F.cross_entropy(pred.source, source), r * F.cross_entropy(pred.target, target)]
+    parts = [F.cross_entropy(pred.source, source), *([F.cross_entropy(pred.target, target)] if r else [])]
     domain = F.binary_cross_entropy_with_logits(pred.domain, torch.tensor([1.0, 1, 1, 1, 0, 0]))
     value = loss(pred, (source, target if r else None))
     torch.testing.assert_close(value, sum(parts) + 0.3 * domain)
@@ -241,8 +253,9 @@ def test_the_discriminator_reads_a_joint_classifiers_last_block() -> None:
 
 
 def test_own_heads_only_where_the_class_lists_differ() -> None:
-    def facts(*classes: str) -> SimpleNamespace:
-        return SimpleNamespace(facts=SimpleNamespace(classes=dict.fromkeys(classes), out_channels=len(classes)))
+    def facts(*classes: str, labelled: bool = True) -> SimpleNamespace:
+        known = SimpleNamespace(classes=dict.fromkeys(classes), out_channels=len(classes))
+        return SimpleNamespace(facts=known, labelled=labelled)
 
     network = tiny(out_channels=2)
     same = {"a": facts("normal", "ill"), "b": facts("normal", "ill")}
@@ -251,6 +264,10 @@ def test_own_heads_only_where_the_class_lists_differ() -> None:
         own = one_or_own_heads(network, {"a": same["a"], "b": other}, target="b")
         assert isinstance(own, MultiHead) and own.target == "b"
         assert own(images()).shape == (4, len(other.facts.classes))
+    unread = {"a": same["a"], "b": facts("normal", "ill", labelled=False)}
+    assert one_or_own_heads(network, unread, target="a") is network
+    other = {"a": same["a"], "b": facts("normal", "mild", "severe", labelled=False)}
+    assert list(one_or_own_heads(network, other, target="a").decoders) == ["a"]
 
 
 def test_bad_options_are_refused() -> None:
@@ -261,11 +278,10 @@ def test_bad_options_are_refused() -> None:
         AdversarialLoss(task=task(), r=1)(pred, (batch()[1][:3], None))
     with pytest.raises(ValueError, match="both domains"):
         build()(batch()[0], 6)
-    with pytest.raises(ValueError, match="none for any other"):
+    with pytest.raises(ValueError, match="heads \\(none\\)"):
         build(source="a", target="b")
-    with pytest.raises(ValueError, match="two different heads"):
-        AdversarialTeacher(multi_head())
-    with pytest.raises(ValueError, match="two different heads"):
-        AdversarialTeacher(multi_head(), source="a", target="a")
-    with pytest.raises(ValueError, match="heads \\(a, b\\)"):
-        AdversarialTeacher(multi_head(), source="a", target="c")
+    for names in ({}, {"source": "a"}, {"source": "a", "target": "a"}, {"source": "a", "target": "c"}):
+        with pytest.raises(ValueError, match="give each of its heads \\(a, b\\) once"):
+            AdversarialTeacher(multi_head(), **names)
+    with pytest.raises(ValueError, match="the source's at least"):
+        AdversarialTeacher(MultiHead(UNet(features=WIDTHS), {"b": 3}, "b"), target="b")

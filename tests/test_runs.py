@@ -29,11 +29,14 @@ def unet(seed: int = 0, **options) -> UNet:
     return UNet(**({"features": (4, 4, 6, 6, 8, 4)} | options)).eval()
 
 
-def save(run: Path, network: FeatureNet, best_value: float = 0.5) -> str:
-    """A finished run as training leaves it."""
+def save(run: Path, network: FeatureNet, best_value: float = 0.5, r: int = 1) -> str:
+    """A finished run of dataset b for target a, as training leaves it."""
     run.mkdir(parents=True)
     (run / "network.json").write_text(json.dumps(network.spec))
     (run / "history.json").write_text(json.dumps({"epochs": [], "best_epoch": 0, "best_value": best_value}))
+    config = {"target": "a", "dataset": "b", "r": r, "validate": {"dataset": {"entry": "$@data[@target if @r else @dataset]"}}}
+    (run / "config.json").write_text(json.dumps(config))
+    (run / "folds.json").write_text(json.dumps({"datasets": {"a": {}, "b": {}}}))
     torch.save(network.state_dict(), run / "model.pt")
     return str(run)
 
@@ -56,7 +59,7 @@ def test_a_network_of_several_heads_gives_the_one_asked_for(tmp_path: Path, imag
     levels = network.encode(image)
     for head, name in ((None, "a"), ("a", "a"), ("b", "b")):
         assert torch.equal(runs.from_run(run, head=head)(image), network.decode_head(name, levels, image))
-    with pytest.raises(ValueError, match=r"network\.json gives no network .*'c' has no head; heads are a, b"):
+    with pytest.raises(ValueError, match=r"run .*/run has no head for c, only for a, b.*train it with r: 1"):
         runs.from_run(run, head="c")
     assert torch.equal(runs.from_run(save(tmp_path / "one", unet()), head="c")(image), unet()(image))
 
@@ -115,7 +118,7 @@ def test_several_runs_come_in_order_and_no_runs_are_refused(tmp_path: Path, imag
 def test_a_warm_start_is_the_best_teacher(tmp_path: Path, image: torch.Tensor) -> None:
     scores = [0.4, 0.8, 0.6]
     folders = [save(tmp_path / str(k), unet(k), score) for k, score in enumerate(scores)]
-    warm = JointTeacher(runs.from_runs(folders, best_first=True), 2, warm_start=True).eval()
+    warm = JointTeacher(runs.from_runs(folders, best_on="a"), 2, warm_start=True).eval()
     assert torch.equal(warm(image), unet(1)(image))
     cold = JointTeacher(runs.from_runs(folders), 2).eval()
     outputs = [unet(k)(image) for k in range(3)]
@@ -131,9 +134,34 @@ def test_a_warm_start_is_the_best_teacher(tmp_path: Path, image: torch.Tensor) -
 
 def test_the_best_teacher_needs_its_run(tmp_path: Path) -> None:
     folders = [save(tmp_path / "0", unet()), str(tmp_path / "gone")]
-    for best in (False, True):
+    for best in (None, "a"):
         with pytest.raises(FileNotFoundError, match=r"run .*gone does not exist"):
-            runs.from_runs(folders, best_first=best)
+            runs.from_runs(folders, best_on=best)
+
+
+def test_a_teacher_validated_on_its_source_is_not_the_best_on_the_target(tmp_path: Path, image: torch.Tensor) -> None:
+    scores = [(0.9, 0), (0.99, 0), (0.3, 1), (0.4, 1)]
+    folders = [save(tmp_path / str(k), unet(k), score, r) for k, (score, r) in enumerate(scores)]
+    assert [runs.validated_on(folder) for folder in folders] == ["b", "b", "a", "a"]
+    for best_on, order in (("a", [3, 2, 0, 1]), ("b", [1, 0, 2, 3]), (None, [0, 1, 2, 3])):
+        for k, network in zip(order, runs.from_runs(folders, best_on=best_on), strict=True):
+            assert torch.equal(network(image), unet(k)(image))
+
+
+def test_a_teacher_without_a_head_for_the_target_is_not_asked_for_it(tmp_path: Path, image: torch.Tensor) -> None:
+    networks = {
+        "plain": unet(),
+        "both": MultiHead(unet(1), {"a": 2, "b": 3}, "b"),
+        "source": MultiHead(unet(2), {"b": 3}, "b"),
+        "others": MultiHead(unet(3), {"b": 3, "c": 2}, "b"),
+    }
+    networks["joint"] = JointTeacher([unet(), unet(1)], 2)  # its `heads` are those of its attention
+    folders = {name: save(tmp_path / name, network) for name, network in networks.items()}
+    found = runs.predictors([folders[name] for name in ("plain", "both", "source", "joint")], head="a")
+    assert list(found) == [folders["plain"], folders["both"], folders["joint"]]
+    assert all(network(image).shape[1] == 2 for network in found.values())
+    with pytest.raises(ValueError, match=r"others has no head for a, only for b, c"):
+        runs.predictors([folders["others"]], head="a")
 
 
 # From here on: runs that were trained.
@@ -164,6 +192,7 @@ def test_a_run_records_what_it_is(tiny_stages, trained: Path) -> None:
     assert splits == expected | {"datasets": {"acdc": expected}}
     assert runs.from_run(run).spec == json.loads((run / "network.json").read_text())
     history = json.loads((run / "history.json").read_text())
+    assert runs.validated_on(run) == "acdc"
     assert runs.validation_score(run) == history["best_value"] == history["epochs"][0]["val"]
 
 
@@ -288,29 +317,67 @@ def test_a_teacher_of_another_fold_is_refused(tiny_stages, trained: Path, tmp_pa
     assert f"teacher {tiny_stages.run_dir('alone', tmp_path / 'taught')} trained on test patient acdc/" in found
 
 
+def test_without_target_supervision_the_target_gets_no_head_of_its_own(tiny_stages, trained: Path, tmp_path: Path) -> None:
+    group = tmp_path / "cardiac.yaml"
+    renamed = "sunnybrook:\n    classes:\n      cavity: [1]"
+    group.write_text(Path(GROUP).read_text().replace("sunnybrook:\n    classes:\n      lv: [1]", renamed))
+    options = SMALL | {"group_file": str(group)}
+    run = tiny_stages.train("adapt", tmp_path, teachers=tmp_path, r=0, **options)
+    assert json.loads((run / "network.json").read_text())["heads"] == {"sunnybrook": 2}
+    teachers = [str(tiny_stages.run_dir("alone", trained)), str(run)]
+    monai.bundle.run(**tiny_stages.job("joint", tmp_path, teachers=tmp_path, **options) | {"teachers": teachers})
+    assert (tiny_stages.run_dir("joint", tmp_path) / "model.pt").exists()
+    job = {"run_id": "evaluating", "config_file": "bundles/teacher_sunnybrook/configs/evaluate.yaml", "image_size": 32}
+    with pytest.raises(Exception) as error:
+        monai.bundle.run(**job, data_dir=str(tiny_stages.data), run_dir=str(run), dataset="acdc", group_file=str(group))
+    assert f"run {run} has no head for acdc, only for sunnybrook" in str(root_cause(error.value))
+
+
+def test_a_label_budget_holds_for_the_teachers_too(tiny_stages, trained: Path, tmp_path: Path) -> None:
+    teacher = tiny_stages.run_dir("alone", trained)
+    found = failure(tiny_stages, "distill", tmp_path, teacher=str(teacher), target_cases=4)
+    pool = json.loads((teacher / "folds.json").read_text())
+    left = len(pool["train"] + pool["val"]) - 4
+    assert left and f"teacher {teacher} learned the labels of {left} patients that are unlabelled for this run" in found
+    assert "train the teacher with the same target_cases" in found
+    few = str(tiny_stages.train("alone", tmp_path, teachers=tmp_path, target_cases=4, **SMALL))
+    tiny_stages.train("distill", tmp_path, teachers=tmp_path, teacher=few, target_cases=4, **SMALL)
+    # a source teacher that reads no label of the target (r = 0) may see all of its images
+    sources = [str(tiny_stages.train("adapt", tmp_path / str(r), teachers=tmp_path, r=r, **SMALL)) for r in (0, 1)]
+    job = tiny_stages.job("joint", tmp_path, teachers=tmp_path, target_cases=4, **SMALL)
+    monai.bundle.run(**job | {"teachers": [few, sources[0]]})
+    with pytest.raises(Exception) as error:
+        monai.bundle.run(**job | {"teachers": [few, sources[1]], "variant": "refused"})
+    assert f"teacher {sources[1]} learned the labels of {left} patients" in str(root_cause(error.value))
+
+
 def test_without_target_supervision_the_targets_labels_change_nothing(tiny_stages, tmp_path: Path) -> None:
     """r = 0: whatever the target's masks hold, the source teacher comes out bit-equal; with r = 1 it does not."""
-    shutil.copytree(tiny_stages.data / "sunnybrook", tmp_path / "data" / "sunnybrook")
-    shutil.copytree(tiny_stages.data / "acdc", tmp_path / "data" / "acdc")
-    changed = 0
-    for item in load_facts(GROUP, "acdc").reader(tmp_path / "data" / "acdc"):
-        label = np.asarray(Image.open(item["label"]))
-        moved = np.roll(np.where(label == 3, 0, 3).astype(np.uint8), 7, axis=0)
-        Image.fromarray(moved).save(item["label"])
-        changed += not np.array_equal(label, moved)
-    assert changed
+    changes: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "moved": lambda label: np.roll(np.where(label == 3, 0, 3).astype(np.uint8), 7, axis=0),
+        "zeroed": np.zeros_like,
+        "unknown": lambda label: np.full_like(label, 77),
+    }
+    for name, change in changes.items():
+        for dataset in ("sunnybrook", "acdc"):
+            shutil.copytree(tiny_stages.data / dataset, tmp_path / name / dataset)
+        for item in load_facts(GROUP, "acdc").reader(tmp_path / name / "acdc"):
+            Image.fromarray(change(np.asarray(Image.open(item["label"])))).save(item["label"])
 
     def train(r: int, data: Path) -> tuple[dict[str, torch.Tensor], dict]:
-        folder = tmp_path / f"r{r}_{data == tiny_stages.data}"
+        folder = tmp_path / f"r{r}_{data.name}"
         options = {"max_epochs": 2, "epoch_length": 3, "select_from": 0, "r": r, "data_dir": str(data)}
         run = tiny_stages.train("adapt", folder, teachers=folder, store_dir=str(tmp_path / "store"), **options)
+        assert runs.validated_on(run) == ("acdc" if r else "sunnybrook")
         history = json.loads((run / "history.json").read_text())
         return torch.load(run / "model.pt", weights_only=True), history | {"seconds": 0}
 
     def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
         return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
-    (weights, history), (corrupt, corrupt_history) = (train(0, d) for d in (tiny_stages.data, tmp_path / "data"))
-    assert equal(weights, corrupt) and history == corrupt_history
-    (supervised, _), (misled, _) = (train(1, d) for d in (tiny_stages.data, tmp_path / "data"))
+    weights, history = train(0, tiny_stages.data)
+    for name in changes:
+        corrupt, corrupt_history = train(0, tmp_path / name)
+        assert equal(weights, corrupt) and history == corrupt_history, name
+    (supervised, _), (misled, _) = (train(1, d) for d in (tiny_stages.data, tmp_path / "moved"))
     assert not equal(supervised, misled) and not equal(supervised, weights)

@@ -250,6 +250,20 @@ def test_vary_r_touches_adapted_teachers_and_what_depends_on_them():
         assert not touched("r", "0", arm)[1]
 
 
+@pytest.mark.parametrize("arm", ["joint", "joint_wide", "source_teacher"])
+def test_without_labels_a_teacher_of_other_classes_is_not_tested(arm):
+    """isles and brats have one class alike, mets another; with r = 0 the teacher of mets has no head for isles."""
+    classes = {"brats": ["lesion"], "isles": ["lesion"], "mets": ["metastasis"]}
+    planned = make(MRI, arms=[arm], targets=["isles"], vary={"r": ["0", "1"]}, classes=classes)
+    tested = {job.run_id for job in planned.jobs if job.kind == "evaluate"}
+    assert set(trained(planned)) - tested == {"teacher_mets/for_isles_r=0/0"}
+    if arm == "source_teacher":
+        ids = [f"teacher_{source}/for_isles_r={r}/0" for r in (0, 1) for source in ("brats", "mets")]
+        assert [row.run_id for row in planned.endpoints] == [run for run in ids if run != "teacher_mets/for_isles_r=0/0"]
+    else:
+        assert len(planned.endpoints) == 2
+
+
 def test_vary_levels_touches_joint_teachers_and_their_students():
     value = "down_3+down_4"
     jobs, marked, told = touched("levels", value, "distill")

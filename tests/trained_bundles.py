@@ -81,18 +81,19 @@ class Trained:
         assert (run_dir / "model.pt").exists()
         return run_dir
 
-    def joint_facts(self, target: str) -> dict[str, object]:
-        """What a joint teacher for a target is told, with its teachers."""
+    def joint_facts(self, target: str, cases: int | None = None) -> dict[str, object]:
+        """What a joint teacher for a target is told, with its teachers, all with `cases` labelled target patients (None: all)."""
+        budget, suffix = ({}, "") if cases is None else ({"target_cases": cases}, f"_cases={cases}")
         sources = [name for name in load_group(DATASETS[target])["datasets"] if name != target]
-        teachers = [self.train(f"teacher_{target}", "train", "alone")]
-        teachers += [self.train(f"teacher_{s}", "adapt", f"for_{target}", target=target) for s in sources]
-        return {"target": target, "sources": sources, "teachers": [str(t) for t in teachers], "teacher_floor": 0}
+        teachers = [self.train(f"teacher_{target}", "train", f"alone{suffix}", **budget)]
+        teachers += [self.train(f"teacher_{s}", "adapt", f"for_{target}{suffix}", target=target, **budget) for s in sources]
+        return {"target": target, "sources": sources, "teachers": [str(t) for t in teachers], "teacher_floor": 0} | budget
 
-    def joint(self, target: str, **facts: object) -> Path:
+    def joint(self, target: str, *, cases: int | None = None, **facts: object) -> Path:
         """The joint teacher for a target, with its teachers."""
-        variant = f"{'wide_' if facts.get('wide') else ''}for_{target}"
+        variant = f"{'wide_' if facts.get('wide') else ''}for_{target}" + ("" if cases is None else f"_cases={cases}")
         bundle = f"joint_teacher_{DATASETS[target].stem}"
-        return self.train(bundle, "train", variant, **self.joint_facts(target) | facts)
+        return self.train(bundle, "train", variant, **self.joint_facts(target, cases) | facts)
 
     def teacher_of(self, dataset: str) -> Path:
         """What a student is taught by: a joint teacher with as many outputs, one a group where that is enough.

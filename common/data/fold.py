@@ -21,10 +21,10 @@ __all__ = ["Fold", "FoldData", "class_counts", "folds", "joint_draws", "pooled_d
 
 
 class Fold:
-    """One dataset's facts, slice store and split, of one fold."""
+    """One dataset's facts, slice store and split, of one fold; not `labelled`: its labels are not read (r = 0)."""
 
-    def __init__(self, facts: Facts, store: SliceStore, split: Split) -> None:
-        self.facts, self.store, self.split = facts, store, split
+    def __init__(self, facts: Facts, store: SliceStore, split: Split, *, labelled: bool = True) -> None:
+        self.facts, self.store, self.split, self.labelled = facts, store, split, labelled
 
     @property
     def class_counts(self) -> list[int]:
@@ -87,17 +87,22 @@ def folds(
     target: str,
     target_cases: int | None = None,
     equal_volume: int | None = None,
+    unlabelled: Sequence[str] = (),
 ) -> FoldData:
     """Stores and splits of `datasets` for `fold`, checked for leaks inside and between datasets.
+
+    Decision: masks of an `unlabelled` dataset are not even opened, for which it has a second store, of images alone. Its
+    classes (classification) still stratify its folds, see `make_split`, and must be known ones; nothing else reads them.
 
     Args:
         target: the dataset whose labels `target_cases` limits (see `make_split`).
         equal_volume: number of teachers K: every dataset keeps `1/K` of the target's training patients, so that all together
             hold as many as the target alone (the control of equal data volume).
+        unlabelled: datasets whose labels this run must not read (r = 0); what their labels lack or hold stops no run.
 
     Raises:
-        ValueError: a dataset named twice (a target equal to a source), a leak, equal images in two datasets, a class that no
-            image or no image of a part has (see `check_split`).
+        ValueError: a dataset named twice (a target equal to a source), a leak, equal images in two datasets, a part without
+            foreground, a class that no image or no image of a part has (see `check_split`).
     Warns:
         UserWarning: a source's training images are of one class only; a class has too few patients for every part.
     """
@@ -109,10 +114,16 @@ def folds(
     for name in datasets:
         facts = load_facts(group_file, name)
         items = list_items(facts, data_dir)
-        store = SliceStore(store_dir, facts, items, image_size)
+        labelled = name not in unlabelled
+        store = SliceStore(store_dir, facts, items, image_size, masks=labelled)
         split = split_items(facts, items, fold=fold, target_cases=target_cases if name == target else None)
-        if facts.classification:
-            _check_classes(facts, store, is_target=name == target)
+        if name == target and facts.classification and len(facts.classes) == 1:
+            only = next(iter(facts.classes))
+            raise ValueError(f"dataset {name}, the target, has one class ({only}); a classifier needs two.")
+        if not labelled:
+            check_split(split, content=store.content())
+        elif facts.classification:
+            _check_classes(facts, store)
             check_split(split, content=store.content(), classes=store.classes())
         else:
             check_split(split, content=store.content(), foreground=store.foreground())
@@ -121,25 +132,22 @@ def folds(
                 if digest in owner:
                     raise ValueError(f"{case} and {owner[digest]} hold the same image in two datasets; remove one of them.")
             owner.update(dict.fromkeys(digests, case))
-        out[name] = Fold(facts, store, split)
+        out[name] = Fold(facts, store, split, labelled=labelled)
     if equal_volume is not None:
         _subsample(out, target, equal_volume, fold)
-    classes = {name: entry.store.classes() for name, entry in out.items() if entry.facts.classification}
-    check_confounded({name: {c for case in out[name].split.train for c in found[case]} for name, found in classes.items()})
+    # of a dataset whose labels are not read nothing is said, but it may make another's domain tell the class
+    classes = {n: entry.store.classes() if entry.labelled else {} for n, entry in out.items() if entry.facts.classification}
+    check_confounded({n: {c for case in out[n].split.train for c in found.get(case, ())} for n, found in classes.items()})
     return out
 
 
-def _check_classes(facts: Facts, store: SliceStore, *, is_target: bool) -> None:
-    """Refuse a class without images, and a target with nothing to tell apart."""
+def _check_classes(facts: Facts, store: SliceStore) -> None:
+    """Refuse a class without images."""
     present = {name for counts in store.classes().values() for name in counts}
     absent = [name for name in facts.classes if name not in present]
     if absent:
         fix = "add some, or take the class out of the group file's classes"
         raise ValueError(f"dataset {facts.name} has no image of class {', '.join(absent)}; {fix}.")
-    if is_target and len(facts.classes) == 1:
-        raise ValueError(
-            f"dataset {facts.name}, the target, has one class ({next(iter(facts.classes))}); a classifier needs two."
-        )
 
 
 def _subsample(data: FoldData, target: str, teachers: int, fold: int) -> None:
@@ -191,14 +199,12 @@ def joint_draws(
     seed: int,
     foreground_share: float = 0.5,
     augment: Compose | None = None,
-    unlabelled: Sequence[str] = (),
     wide: Sequence[str] = (),
     one_head: bool = False,
 ) -> JointDraws:
-    """One stream a dataset, in the order of `data`.
+    """One stream a dataset, in the order of `data`; one whose labels are not read (r = 0) has none and is drawn uniformly.
 
     Args:
-        unlabelled: datasets whose labels are neither read nor used to choose slices (r = 0).
         wide: datasets that together make one more stream `wide` without labels: their training patients and their unlabelled
             ones; they get no stream of their own unless they are the first dataset.
         one_head: one head learns all labels: a dataset whose classes are not the first one's, in its order, gets no stream,
@@ -212,15 +218,14 @@ def joint_draws(
     for number, (name, entry) in enumerate(data.items()):
         if wide and name != target:
             continue
-        free = name in unlabelled
-        if one_head and not free and _left_out(data[target].facts, entry.facts):
+        if one_head and entry.labelled and _left_out(data[target].facts, entry.facts):
             continue
         streams[name] = SliceDraws(
             [(entry.store, entry.split.train)],
             length=length,
             seed=seed,
-            foreground_share=0.0 if free else foreground_share,
-            labelled=not free,
+            foreground_share=foreground_share if entry.labelled else 0.0,
+            labelled=entry.labelled,
             augment=augment,
             stream=number,
         )

@@ -77,14 +77,18 @@ class SliceStore:
         facts: the dataset's facts; they and `image_size` make the key.
         items: the dataset's items.
         image_size: pixels a side in-plane.
+        masks: False stores the images alone, in a folder of their own, and opens no mask (segmentation).
     """
 
-    def __init__(self, root: str | Path, facts: Facts, items: Sequence[Item], image_size: int) -> None:
+    def __init__(self, root: str | Path, facts: Facts, items: Sequence[Item], image_size: int, *, masks: bool = True) -> None:
         if not items:
             raise ValueError(f"dataset {facts.name} has no cases; check its folder.")
         left_out = ("name", "reader", *(() if facts.classification else ONLY_CLASSIFICATION))
         recipe = {k: v for k, v in asdict(facts).items() if k not in left_out}
         recipe["classes"] = list(facts.classes.items())  # their order numbers the channels, and sort_keys would lose it
+        if not masks and not facts.classification:
+            items = [{**item, "label": None} for item in items]
+            recipe["masks"] = False
         digest = hashlib.sha256(json.dumps([FORMAT, image_size, recipe], sort_keys=True).encode()).hexdigest()
         self.root = Path(root)
         self.folder = self.root / facts.name / digest[:16]

@@ -201,7 +201,7 @@ def test_inference_sees_the_slices_that_training_saw(dataset: str, trained: Trai
 def test_the_wide_variants_train(name: str, trained: Trained) -> None:
     group = next(path for path in GROUPS if path.stem == name)
     target, *sources = load_group(group)["datasets"]
-    wide = trained.joint(target, wide=True)
+    wide = trained.joint(target, cases=4, wide=True)
     facts = {"teacher": str(wide), "sources": sources, "wide": True, "teacher_floor": 0, "target_cases": 4}
     student = trained.train(f"student_{target}", "distill", "distill_wide", **facts)
     folds = json.loads((student / "folds.json").read_text())

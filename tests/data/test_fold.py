@@ -23,6 +23,7 @@ from common.data.fold import (
     validation_slices,
 )
 from common.data.folds import make_split
+from common.errors import root_cause
 from common.phantoms.layouts import write_dataset
 
 ROOT = Path(__file__).parents[2]
@@ -143,8 +144,8 @@ def test_a_stream_a_dataset_in_order(make: Make) -> None:
 
 
 def test_an_unlabelled_stream_is_drawn_uniformly(make: Make) -> None:
-    data = make()
-    joint = joint_draws(data, length=56, seed=0, unlabelled=["a"])
+    data = make(unlabelled=["a"])
+    joint = joint_draws(data, length=56, seed=0)
     assert "label" not in joint[0]["a"] and "label" in joint[0]["b"]
     images = [joint.streams["a"][i]["image"].numpy().tobytes() for i in range(56)]
     assert len(set(images)) == 14 and all(images.count(image) == 4 for image in set(images))
@@ -186,7 +187,9 @@ def test_one_head_learns_the_labels_of_the_targets_classes_only(request: pytest.
         assert f"dataset b has the classes {list(classes)}, the target a has {ours}" in said
         assert list(joint_draws(data, length=8, seed=0).streams) == ["a", "b"]  # a head a dataset
         # without their labels its images serve as before
-        assert told_of(data, unlabelled=["b"]) == (["a", "b"], [])
+        data["b"].labelled = False
+        assert told_of(data) == (["a", "b"], [])
+        data["b"].labelled = True
         assert told_of(data, wide=["a", "b"]) == (["a", "wide"], [])
         wide = joint_draws(data, length=80, seed=0, wide=["a", "b"]).streams["wide"]
         assert set(data["b"].split.train) <= cases(wide)
@@ -236,6 +239,38 @@ def test_a_split_without_foreground_is_refused(tmp_path: Path, make: Make) -> No
             Image.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / f"data/a/mask_{case[2:]}_{number}.png")
     with pytest.raises(ValueError, match="no case of the val part has any foreground"):
         make()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(0, "has any foreground"), (9, "holds label values 9"), (None, "cannot be read")],
+    ids=["empty", "unknown values", "no picture"],
+)
+def test_masks_that_must_not_be_read_stop_nothing(tmp_path: Path, make: Make, content: int | None, message: str) -> None:
+    before = make(unlabelled=["a"])
+    for mask in (tmp_path / "data" / "a").glob("mask_*.png"):
+        if content is None:
+            mask.write_bytes(b"no picture")
+        else:
+            Image.fromarray(np.full((16, 16), content, np.uint8)).save(mask)
+    data = make(unlabelled=["a"])
+    assert data["a"].split == before["a"].split and data["b"].split == before["b"].split
+    images = [
+        [joint[i]["a"]["image"] for i in range(9)] for joint in (joint_draws(d, length=9, seed=0) for d in (before, data))
+    ]
+    assert all(np.array_equal(x, y) for x, y in zip(*images, strict=True))
+    with pytest.raises(Exception) as error:  # MONAI wraps what a transform raises
+        make()
+    assert message in str(root_cause(error.value))
+
+
+def test_a_store_without_masks_leaves_the_one_with_masks_alone(make: Make) -> None:
+    stored = {path: path.stat().st_mtime_ns for path in make()["a"].store.folder.iterdir()}
+    images = make(unlabelled=["a"])["a"].store
+    assert not any(unit.labelled or any(unit.foreground) for unit in images.units)
+    assert stored == {path: path.stat().st_mtime_ns for path in make()["a"].store.folder.iterdir()}
+    full = make()["a"].store
+    assert all(np.array_equal(images.array(n)[:, 0], full.array(n)[:, 0]) for n in range(len(full.units)))
 
 
 @pytest.fixture
@@ -328,6 +363,11 @@ def test_names_the_row_of_a_label_and_the_class_that_is_missing(make_classes: Ma
     rewrite(tmp_path, "b", lambda row: ",".join([*row[:2], "ill" if row[3] in ("p03", "p08") else "well", row[3]]))
     with pytest.raises(ValueError, match=r"the \w+ part is of class ill, which only 2 patients have \(b/p03, b/p08\)"):
         make_classes()
+    rewrite(tmp_path, "b", lambda row: ",".join([*row[:2], "well", row[3]]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data = make_classes(datasets=["b", "a"], target="a", unlabelled=["b"])  # labels that must not be read may lack one
+    assert "label" not in joint_draws(data, length=4, seed=0)[0]["b"]
 
 
 def test_warns_of_a_source_with_one_class_and_refuses_such_a_target(make_classes: Make, tmp_path: Path) -> None:
