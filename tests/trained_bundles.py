@@ -82,7 +82,7 @@ class Trained:
         return run_dir
 
     def joint_facts(self, target: str, cases: int | None = None) -> dict[str, object]:
-        """What a joint teacher for a target is told, with its teachers, all with `cases` labelled target patients (None: all)."""
+        """What a joint teacher for a target is told, with its teachers, all with `cases` labelled target patients, or all."""
         budget, suffix = ({}, "") if cases is None else ({"target_cases": cases}, f"_cases={cases}")
         sources = [name for name in load_group(DATASETS[target])["datasets"] if name != target]
         teachers = [self.train(f"teacher_{target}", "train", f"alone{suffix}", **budget)]
