@@ -9,7 +9,6 @@ from .class_weighted import ClassWeightedCrossEntropy
 from .contrastive import Contrastive
 from .cosine import Cosine
 from .geometric_fusion import GeometricFusion
-from .soft_dice import SoftDice
 from .soft_output import SoftOutput
 
-__all__ = ["Align", "ClassWeightedCrossEntropy", "Contrastive", "Cosine", "GeometricFusion", "SoftDice", "SoftOutput"]
+__all__ = ["Align", "ClassWeightedCrossEntropy", "Contrastive", "Cosine", "GeometricFusion", "SoftOutput"]

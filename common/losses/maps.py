@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What several terms do to a pair of maps, or of outputs, before they compare them."""
+"""What several terms do to a pair of maps before they compare them."""
 
 from __future__ import annotations
 
@@ -43,18 +43,3 @@ def adapted_pairs(student: Features, teacher: Features) -> list[tuple[Tensor, Te
             t = F.interpolate(t, size=s.shape[2:], mode="bilinear" if s.ndim == 4 else "trilinear")
         pairs.append((s, t))
     return pairs
-
-
-def output_pair(student: Features, teacher: Features) -> tuple[Tensor, Tensor]:
-    """Logits `(B, K+1, *grid)` or `(B, K)` of both, in full precision.
-
-    Raises ValueError if the teacher's were not computed, if the shapes differ, or for one channel.
-    """
-    if teacher.output.numel() == 0:
-        raise ValueError("the teacher's output was not computed: build TeacherStudent with teacher_output=True")
-    if student.output.shape != teacher.output.shape:
-        shapes = f"{tuple(student.output.shape)} and {tuple(teacher.output.shape)}"
-        raise ValueError(f"outputs of student and teacher are {shapes}: both need the same classes")
-    if student.output.shape[1] < 2:
-        raise ValueError("soft output needs at least two channels (background and a class)")
-    return full_precision(student.output), full_precision(teacher.output)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .maps import output_pair
+from .maps import full_precision
 
 if TYPE_CHECKING:
     from ..networks import Features
@@ -31,8 +31,14 @@ class SoftOutput(nn.Module):
         self.temperature = temperature
 
     def forward(self, student: Features, teacher: Features) -> Tensor:
-        ours, theirs = output_pair(student, teacher)
-        log_student = F.log_softmax(ours / self.temperature, dim=1)
-        log_teacher = F.log_softmax(theirs / self.temperature, dim=1)
+        if teacher.output.numel() == 0:
+            raise ValueError("the teacher's output was not computed: build TeacherStudent with teacher_output=True")
+        if student.output.shape != teacher.output.shape:
+            shapes = f"{tuple(student.output.shape)} and {tuple(teacher.output.shape)}"
+            raise ValueError(f"outputs of student and teacher are {shapes}: both need the same classes")
+        if student.output.shape[1] < 2:
+            raise ValueError("soft output needs at least two channels (background and a class)")
+        log_student = F.log_softmax(full_precision(student.output) / self.temperature, dim=1)
+        log_teacher = F.log_softmax(full_precision(teacher.output) / self.temperature, dim=1)
         divergence = F.kl_div(log_student, log_teacher, log_target=True, reduction="none").sum(1)
         return self.temperature**2 * divergence.mean()

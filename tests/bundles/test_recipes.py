@@ -84,8 +84,7 @@ STAGE_KEYS = {
     | {"loss::terms::contrastive::_target_", "loss::weights::contrastive"}
     # what cross-architecture distillation sets otherwise than multi-dataset distillation is a fact of the bundle
     | {"alpha", "warmup", "ramp", "loss::terms::soft_output::temperature"}
-    | {"soft_dice", "train::handlers::0::beta"}
-    | {f"loss::{part}" for name in ("geometric", "soft_dice") for part in (f"terms::{name}::_target_", f"weights::{name}")},
+    | {"train::handlers::0::beta", "loss::terms::geometric::_target_", "loss::weights::geometric"},
     "multi_head": {f"{NETWORK}::network"},
 }
 FLOOR = "maps"  # of TeacherFloor: a teacher's output is one vector of logits, not a map
