@@ -230,7 +230,7 @@ def asked(place, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--arms", "alone,destill"], "study: unknown arm 'destill'; choose from alone, pooled"),
+        (["--arms", "alone,destill"], "study: unknown arm 'destill'; choose from alone, alone_double, pooled"),
         (["--targets", "lits"], "study: unknown target 'lits'; choose from acdc, sunnybrook"),
         (["--seeds", "zero"], "study: bad seed 'zero'; seeds are whole numbers"),
         (["--seeds=-1"], "study: bad seed '-1'"),
