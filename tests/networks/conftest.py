@@ -15,17 +15,18 @@ def narrow(dims: int = 2) -> UNet:
     return UNet(spatial_dims=dims, features=(2, 3, 4, 5, 6, 2))
 
 
-def transresunet(**options) -> TransResUNet:
-    return TransResUNet(width=2, layers=(1, 2, 1), **options)
+def transresunet(dims: int = 2, **options) -> TransResUNet:
+    return TransResUNet(spatial_dims=dims, width=2, layers=(1, 2, 1), **options)
 
 
 KINDS: dict[str, Callable[[], FeatureNet]] = {
     "unet": lambda: unet(out_channels=3),
     "unet_3d": lambda: unet(3, out_channels=3),
     "transresunet": lambda: transresunet(out_channels=3),
+    "transresunet_3d": lambda: transresunet(3, out_channels=3),
     "joint_unet": lambda: JointTeacher([unet(), transresunet(), narrow()], 3),
     "joint_transresunet": lambda: JointTeacher([transresunet(), unet(), transresunet()], 3),
-    "joint_3d": lambda: JointTeacher([unet(3), narrow(3)], 3),
+    "joint_3d": lambda: JointTeacher([unet(3), narrow(3), transresunet(3)], 3),
     "multi_head": lambda: MultiHead(unet(), {"a": 2, "b": 3}, "b"),
     "multi_head_of_joint": lambda: MultiHead(JointTeacher([transresunet(), unet()], 2), {"a": 2, "b": 3}, "b"),
     "joint_of_multi_head": lambda: JointTeacher([MultiHead(unet(), {"a": 2}, "a"), narrow()], 3),
