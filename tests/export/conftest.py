@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import shutil
 from collections.abc import Iterator
@@ -15,16 +14,20 @@ import nibabel
 import pytest
 import torch
 
+from common.data.facts import load_facts
 from common.export import export_bundle
 from common.phantoms.layouts import write_dataset
+from tests.trained_bundles import DATASETS
 
 ROOT = Path(__file__).parents[2]
 UNET = {"unet::features": [4, 4, 8, 8, 8, 4]}
 TRANS = {"architecture": "TransResUNet", "transresunet::width": 4}
+EFFICIENTNET = {"networks::EfficientNet::variant": "test_efficientnet"}
+MEDVIT = {"networks::MedViT::variant": "tiny", "learning_rate": 0.001}
 SEGMENTS = ("student_lits", "student_trans", "teacher_lits", "joint_teacher_ct")
-CLASSIFIES = ("student_nih",)
+CLASSIFIES = {"student_nih": ("normal", "pneumonia"), "student_adni": ("cn", "mci", "ad")}  # images, volumes
 KINDS = (*SEGMENTS, *CLASSIFIES)
-CARRIES = ("student_trans", "joint_teacher_ct")  # whose network is no stock class
+CARRIES = ("student_trans", "joint_teacher_ct", "student_adni")  # whose network is no stock class
 
 
 @dataclass(frozen=True)
@@ -32,26 +35,27 @@ class Exported:
     """`folders` and `runs` are keyed by KINDS; nothing in them may be changed, `copy` gives a bundle of the test's own.
 
     `phantoms` are lits and kits in their official layouts; `volumes` holds imagesTr, labelsTr and imagesTs as an exported
-    bundle reads them from its folder `data` (labels are class indices); `pictures` are images in a folder a class.
+    bundle reads them from its folder `data` (labels are class indices); `classified` holds, a kind, images or volumes in a
+    folder a class.
     """
 
     folders: dict[str, Path]
     runs: dict[str, Path]
     phantoms: Path
     volumes: Path
-    pictures: Path
+    classified: dict[str, Path]
 
     def copy(self, kind: str, parent: Path, *, data: bool = True) -> Path:
         """A copy of a bundle under `parent`, with what it trains on, evaluates and infers in its `data`."""
         folder = Path(shutil.copytree(self.folders[kind], parent / kind))
         if data:
-            shutil.copytree(self.pictures if kind in CLASSIFIES else self.volumes, folder / "data")
+            shutil.copytree(self.classified.get(kind, self.volumes), folder / "data")
         return folder
 
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exported]:
-    """The kinds on phantoms of 32 pixels: two students, a teacher, a joint teacher; a student that classifies."""
+    """The kinds on phantoms of 32 pixels: two students, a teacher, a joint teacher; two students that classify."""
     threads, level = torch.get_num_threads(), logging.root.level
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
@@ -66,6 +70,7 @@ def _export(root: Path) -> Exported:
     for name in ("lits", "kits"):
         write_dataset(name, phantoms, cases=6, size=32, slices=6)
     write_dataset("nih", phantoms, cases=20, size=32)
+    write_dataset("adni", phantoms, cases=15, size=32)
     places = {"data_dir": str(phantoms), "runs_dir": str(runs), "logging_file": False}
     # enough steps that something is segmented: an empty label is the same in every format and geometry
     steps = {"max_epochs": 6, "epoch_length": 15, "batch_size": 4, "learning_rate": 0.02, "image_size": 32}
@@ -73,10 +78,10 @@ def _export(root: Path) -> Exported:
 
     def train(bundle: str, config: str, variant: str, **facts: object) -> Path:
         monai.bundle.run(
-            "training", config_file=f"bundles/{bundle}/configs/{config}.yaml", variant=variant, **places, **steps, **facts
+            "training", config_file=f"bundles/{bundle}/configs/{config}.yaml", variant=variant, **places, **(steps | facts)
         )
         run = runs / bundle / variant / "0"
-        dataset = "nih" if bundle in CLASSIFIES else "lits"
+        dataset = bundle.removeprefix("student_") if bundle in CLASSIFIES else "lits"
         evaluate = {"run_dir": str(run), "dataset": dataset, "image_size": 32, "data_dir": str(phantoms)}
         if config != "adapt":
             monai.bundle.run(
@@ -94,25 +99,28 @@ def _export(root: Path) -> Exported:
         "student_trans": train("student_lits", "distill", "trans", **taught, **TRANS),
         "teacher_lits": alone,
         "joint_teacher_ct": joint,
-        "student_nih": train("student_nih", "train", "alone", **{"networks::EfficientNet::variant": "test_efficientnet"}),
+        "student_nih": train("student_nih", "train", "alone", **EFFICIENTNET),
+        "student_adni": train("student_adni", "train", "alone", **MEDVIT),
     }
     for kind, run in made.items():
         export_bundle(run, out / kind)
     volumes = write_volumes(phantoms / "lits", root / "volumes")
-    pictures = write_pictures(phantoms / "nih", root / "pictures")
-    return Exported({kind: out / kind for kind in made}, made, phantoms, volumes, pictures)
+    classified = {kind: write_classified(kind, phantoms, root / f"classified_{kind}") for kind in CLASSIFIES}
+    return Exported({kind: out / kind for kind in made}, made, phantoms, volumes, classified)
 
 
-def write_pictures(nih: Path, out: Path) -> Path:
-    """Five images a class of the NIH phantom, and one to classify."""
-    with (nih / "index.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    for label in ("normal", "pneumonia"):
-        (out / "imagesTr" / label).mkdir(parents=True)
-        for row in [row for row in rows if row["label"] == label][:5]:
-            shutil.copyfile(nih / row["image"], out / "imagesTr" / label / Path(row["image"]).name)
+def write_classified(kind: str, phantoms: Path, out: Path) -> Path:
+    """Five images or volumes a class of a kind's phantom, and one to classify."""
+    dataset = kind.removeprefix("student_")
+    facts = load_facts(DATASETS[dataset], dataset)
+    items = facts.reader(phantoms / dataset)
+    for index, name in enumerate(CLASSIFIES[kind]):
+        (out / "imagesTr" / name).mkdir(parents=True)
+        for item in [item for item in items if facts.class_of(item) == index][:5]:
+            shutil.copy(item["image"], out / "imagesTr" / name)
     (out / "imagesTs").mkdir()
-    shutil.copyfile(nih / rows[-1]["image"], out / "imagesTs" / "scan_5.png")
+    image = Path(items[-1]["image"])
+    shutil.copyfile(image, out / "imagesTs" / f"scan_5{image.suffix}")
     return out
 
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,6 +100,15 @@ def test_figures_in_the_readme_are_the_runs(exported: Exported) -> None:
     for value in mean.values():
         assert f"| {value:.3f} |" in text
     assert "LiTS 2017" in text and "KiTS19" in text
+
+
+def test_the_command_names_the_files_that_the_zoo_wants_hosted_elsewhere(exported: Exported, tmp_path: Path) -> None:
+    command = [sys.executable, "scripts/export_bundle.py", str(exported.runs["student_adni"])]
+    command += ["--out", str(tmp_path / "memory")]
+    run = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert run.returncode == 0, run.stdout
+    for file in (tmp_path / "memory" / "models").iterdir():
+        assert f"{file} has {file.stat().st_size / 1e6:.0f} MB" in run.stdout and "large_files.yml" in run.stdout
 
 
 def test_data_licences_are_those_of_all_data_that_taught_it(exported: Exported) -> None:
