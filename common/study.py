@@ -235,9 +235,11 @@ class _Planner:
         bundle = f"joint_teacher_{self.group}"
         return self.trained(cell, self.train(cell, bundle, base, keys=keys, flags=flags, needs=teachers))
 
-    def distill(self, cell: _Cell, base: str, teacher: Job, *, keys: Sequence[str], wide: bool = False) -> Job:
-        flags = {"teacher": self.path(teacher), **cell.flags("pairing", "k", "geometric")}
-        flags |= {"wide": "True", "sources": _list(cell.sources)} if wide else {}
+    def distill(
+        self, cell: _Cell, base: str, teacher: Job, *, keys: Sequence[str], flags: Mapping[str, str] | None = None
+    ) -> Job:
+        varied = [key for key in ("pairing", "k", "geometric") if key in keys]
+        flags = {"teacher": self.path(teacher), **cell.flags(*varied), **(flags or {})}
         bundle = f"student_{cell.target}"
         return self.trained(cell, self.train(cell, bundle, base, config="distill", keys=keys, flags=flags, needs=[teacher]))
 
@@ -261,7 +263,12 @@ class _Planner:
             case "distill":
                 return [self.distill(cell, "distill", self.joint(cell), keys=_STUDENT_KEYS)]
             case "distill_wide":
-                return [self.distill(cell, "distill_wide", self.joint(cell, wide=True), keys=_STUDENT_KEYS, wide=True)]
+                flags = {"wide": "True", "sources": _list(cell.sources)}
+                return [self.distill(cell, arm, self.joint(cell, wide=True), keys=_STUDENT_KEYS, flags=flags)]
+            case "distill_soft":
+                flags = {"wide": "True", "sources": "[]", "gamma": "0", "delta": "0"}
+                flags |= {"beta": "[0, 0]"} if self.task == "segmentation" else {}
+                return [self.distill(cell, arm, self.joint(cell, wide=True), keys=_JOINT_KEYS, flags=flags)]
             case "distill_target_only":
                 keys = ("network", "pairing", "k", "teacher", "geometric")
                 return [self.distill(cell, "distill_target_only", self.teacher(cell), keys=keys)]

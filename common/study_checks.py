@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 ARMS = {
     "alone": "the student's network trained on the target only: the baseline",
-    "alone_double": "the baseline with twice the images a step, as many as distill_wide and multi_head see",
+    "alone_double": "the baseline with twice the images a step, as many as distill_wide, distill_soft and multi_head see",
     "pooled": "the student's network trained on the target and the sources together",
     "multi_head": "one shared encoder, one head a dataset",
     "source_only": "the student's network trained on a source, tested on the target",
@@ -20,6 +20,7 @@ ARMS = {
     "equal_volume": "the joint teacher, target and sources cut to the target's own size in all",
     "distill": "the student of the joint teacher",
     "distill_wide": "the student of joint_wide, which also sees unlabelled target and source images",
+    "distill_soft": "the student of joint_wide by its soft output alone, on the target's images, labelled or not",
     "distill_target_only": "the student of the target teacher",
     "distill_equal_volume": "the student of equal_volume",
 }

@@ -92,6 +92,20 @@ EXPECTED = {
             {"teacher": "R/joint_teacher_cardiac/wide_for_acdc/0", "wide": "True", "sources": '["sunnybrook"]'},
         )
     },
+    "distill_soft": WIDE
+    | {
+        "student_acdc/distill_soft/0": (
+            "distill",
+            {
+                "teacher": "R/joint_teacher_cardiac/wide_for_acdc/0",
+                "wide": "True",
+                "sources": "[]",
+                "gamma": "0",
+                "delta": "0",
+                "beta": "[0, 0]",
+            },
+        )
+    },
     "distill_target_only": {
         "teacher_acdc/alone/0": ("train", {}),
         "student_acdc/distill_target_only/0": ("distill", {"teacher": "R/teacher_acdc/alone/0"}),
@@ -465,6 +479,13 @@ def test_blocks_that_teach_are_varied_for_students_only():
     assert flags["pairing"] == "late" and flags["k"] == "3"
 
 
+def test_soft_output_needs_no_blocks_and_classification_has_no_contrastive_term():
+    planned = make(PNEUMONIA, arms=["distill_soft"], targets=("nih",), vary={"pairing": ["late"], "k": ["1", "3"]})
+    flags = own_flags(trained(planned)["student_nih/distill_soft/0"])
+    assert flags.pop("teacher") == "R/joint_teacher_pneumonia/wide_for_nih/0"
+    assert flags == {"wide": "True", "sources": "[]", "gamma": "0", "delta": "0"}
+
+
 @pytest.mark.parametrize(
     ("group", "vary", "message"),
     [
@@ -528,12 +549,12 @@ def test_named_teachers_have_keys_of_their_own(group, vary, message):
 
 
 def test_all_arms_all_seeds_is_the_expected_amount():
-    """The whole study on cardiac, counted by hand: per target and seed 16 runs."""
+    """The whole study on cardiac, counted by hand: per target and seed 18 runs."""
     planned = make(arms=list(ARMS), targets=["acdc", "sunnybrook"], seeds=range(5))
     runs = trained(planned)
     kinds = itertools.groupby(sorted(run.split("/")[0].rsplit("_", 1)[0] for run in runs))
     assert {kind: len(list(group)) for kind, group in kinds} == {
-        "student": 5 * 2 * 7,  # alone, alone_double, pooled, distill, _wide, _target_only, _equal_volume
+        "student": 5 * 2 * 8,  # alone, alone_double, pooled, distill, _wide, _soft, _target_only, _equal_volume
         "teacher": 5 * 2 * 5,  # alone, init 1, equal volume; as a source: adapted, adapted at equal volume
         "joint_teacher": 5 * 2 * 4,
         "multi_head": 5 * 2,

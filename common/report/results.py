@@ -14,6 +14,7 @@ from ..runs import teachers_of
 ORDER = (
     "source_only", "alone", "alone_double", "pooled", "multi_head", "teacher", "source_teacher", "joint_target_only",
     "equal_volume", "joint", "joint_wide", "distill_target_only", "distill_equal_volume", "distill", "distill_wide",
+    "distill_soft",
 )  # fmt: skip
 Key = tuple[str, str, tuple[tuple[str, str], ...]]  # arm, source, options
 ALL = "all"  # the label budget of runs without the key `cases`

@@ -202,10 +202,14 @@ def test_the_wide_variants_train(name: str, trained: Trained) -> None:
     group = next(path for path in GROUPS if path.stem == name)
     target, *sources = load_group(group)["datasets"]
     wide = trained.joint(target, cases=4, wide=True)
-    facts = {"teacher": str(wide), "sources": sources, "wide": True, "teacher_floor": 0, "target_cases": 4}
-    student = trained.train(f"student_{target}", "distill", "distill_wide", **facts)
-    folds = json.loads((student / "folds.json").read_text())
-    assert len(folds["train"] + folds["val"]) == 4 and folds["unlabelled"]
+    facts = {"teacher": str(wide), "wide": True, "teacher_floor": 0, "target_cases": 4}
+    soft = {"sources": [], "gamma": 0, "delta": 0} | ({} if is_classification(group) else {"beta": [0, 0]})
+    for variant, own in (("distill_wide", {"sources": sources}), ("distill_soft", soft)):
+        student = trained.train(f"student_{target}", "distill", variant, **facts, **own)
+        folds = json.loads((student / "folds.json").read_text())
+        assert len(folds["train"] + folds["val"]) == 4 and folds["unlabelled"]
+        terms = set(json.loads((student / "history.json").read_text())["epochs"][0]["terms"])
+        assert terms == {"task", "soft_output"} if variant == "distill_soft" else terms > {"task", "soft_output", "align"}
 
 
 COMMANDS = [("teacher_lits", "train"), ("teacher_kits", "adapt"), ("joint_teacher_ct", "train"), ("student_lits", "train")]
