@@ -19,7 +19,7 @@ class SoftOutput(nn.Module):
 
     `L_soft = t^2 mean_p KL(softmax(z_teacher,p / t) || softmax(z_student,p / t))`: `t^2` keeps the gradient's size when
     the temperature changes. For classification this is L_KLD (eq. 15 of multi-dataset cross-domain distillation). For
-    segmentation it is not in the printed method: `distill_wide` adds it to learn from images without labels.
+    segmentation it is not in the printed method: `distill_wide` and `distill_soft` learn by it from images without labels.
     Outputs are logits `(B, K+1, *grid)` or `(B, K)`. Raises ValueError if the teacher's output was not computed, if the
     shapes differ, or for one channel, whose softmax is always 1 and whose divergence would silently be 0.
     """
