@@ -210,6 +210,10 @@ def test_the_wide_variants_train(name: str, trained: Trained) -> None:
         assert len(folds["train"] + folds["val"]) == 4 and folds["unlabelled"]
         terms = set(json.loads((student / "history.json").read_text())["epochs"][0]["terms"])
         assert terms == {"task", "soft_output"} if variant == "distill_soft" else terms > {"task", "soft_output", "align"}
+        module = torch.load(student / "checkpoints" / "last.pt", weights_only=True)["network"]
+        assert any(key.startswith(("adapters", "pooled")) for key in module) == (
+            variant == "distill_wide"
+        )  # none where no term reads them
 
 
 COMMANDS = [("teacher_lits", "train"), ("teacher_kits", "adapt"), ("joint_teacher_ct", "train"), ("student_lits", "train")]
