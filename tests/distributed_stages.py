@@ -1,14 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
 """Under torchrun: run jobs of `monai.bundle.run`, in turn, each in a process group of its own: FILE.json."""
 
+from __future__ import annotations
+
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import monai.bundle
 import torch
 import torch.distributed as dist
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+
+@contextmanager
+def double_precision() -> Iterator[None]:
+    """Networks compute in float64, so that what a batch of another size rounds otherwise flips no ReLU and no maximum."""
+
+    def widen(module: torch.nn.Module, inputs: tuple) -> tuple:
+        return tuple(x.double() if isinstance(x, torch.Tensor) and x.dtype == torch.float32 else x for x in inputs)
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    hook = register_module_forward_pre_hook(widen)
+    try:
+        yield
+    finally:
+        hook.remove()
+        torch.set_default_dtype(before)
+
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
@@ -19,4 +42,5 @@ if __name__ == "__main__":
         # One command is one group for torchrun, whose store keeps the last group's addresses: each job gets a prefix.
         store = dist.PrefixStore(str(number), agent)
         dist.init_process_group = lambda backend, store=store: init(backend, store=store, **ranks)
-        monai.bundle.run(**job)
+        with double_precision():
+            monai.bundle.run(**job)

@@ -15,6 +15,8 @@ import torch
 
 from common.data.draws import EpochSampler
 
+from tests.distributed_stages import double_precision
+
 # SGD, because Adam turns the rounding error of a gradient that is truly 0 (a bias before a norm) into a full step.
 EQUAL = {"optimizer::_target_": "torch.optim.SGD", "learning_rate": 0.05, "max_epochs": 3}
 # Instance and layer norm, because batch norm's statistics are a rank's own on the CPU; no dropout, whose noise is too.
@@ -45,8 +47,9 @@ def overrides(stages, stage: str) -> dict:
 def one(stages, tmp_path_factory) -> Path:
     """Every stage in this process, batch 4, with a slice store that no other test fills."""
     runs = tmp_path_factory.mktemp("one")
-    for stage in STAGES:
-        stages.train(stage, runs, teachers=runs, store_dir=str(runs / "store"), **overrides(stages, stage))
+    with double_precision():
+        for stage in STAGES:
+            stages.train(stage, runs, teachers=runs, store_dir=str(runs / "store"), **overrides(stages, stage))
     return runs
 
 
@@ -81,12 +84,12 @@ def test_two_ranks_train_what_one_process_trains(stages, one, two, stage):
     mine, theirs = (torch.load(r / "checkpoints" / "last.pt", weights_only=True)["network"] for r in (single, double))
     assert mine.keys() == theirs.keys()
     for key, value in mine.items():
-        torch.testing.assert_close(theirs[key], value, atol=1e-5, rtol=1e-5, msg=lambda m, key=key: f"{key}: {m}")
+        torch.testing.assert_close(theirs[key], value, atol=1e-8, rtol=1e-8, msg=lambda m, key=key: f"{key}: {m}")
     first, last = (json.loads((r / "history.json").read_text()) for r in (single, double))
     for row, other in zip(first["epochs"], last["epochs"], strict=True):
-        assert other["train_loss"] == pytest.approx(row["train_loss"], abs=1e-5)
-        assert other["val"] == pytest.approx(row["val"], abs=1e-3)
-        assert other["terms"] == pytest.approx(row["terms"], abs=1e-4)
+        assert other["train_loss"] == pytest.approx(row["train_loss"], abs=1e-7)
+        assert other["val"] == pytest.approx(row["val"], abs=1e-7)
+        assert other["terms"] == pytest.approx(row["terms"], abs=1e-7)
     assert (first["processes"], last["processes"]) == (1, 2)
 
 

@@ -80,7 +80,7 @@ STAGE_KEYS = {
     "joint": {"levels", *(f"{NETWORK}::{k}" for k in ("_target_", "levels", "warm_start", "joint_ch", "fa_blocks"))}
     | {f"{NETWORK}::dropout", f"{NETWORK}::attention_dropout"},
     "distill": {NETWORK, "levels", "student_adapter", "pairing", "k", "ceiling", "beta", "gamma", "delta", "soft_output"}
-    | {f"module_def::{key}" for key in ("levels", "student_adapter", "pairing", "k", "teacher_output")}
+    | {f"module_def::{key}" for key in ("levels", "student_adapter", "pairing", "k", "adapters", "teacher_output")}
     | {"loss::terms::contrastive::_target_", "loss::weights::contrastive"}
     # what cross-architecture distillation sets otherwise than multi-dataset distillation is a fact of the bundle
     | {"alpha", "warmup", "ramp", "loss::terms::soft_output::temperature"}
