@@ -13,12 +13,12 @@ from .from_timm import from_timm
 class EfficientNet(FeatureNet):
     """EfficientNet (Tan and Le 2019) for classification; B0 has 4,009,534 parameters at 1 channel and 2 classes.
 
-    It is timm's network `variant` with the same state-dict keys. Levels `blocks_<i>` are the outputs of timm's
-    `blocks.<i>`: the last of every stride (B0: 16, 24, 40, 112, 320 channels at strides 2, 4, 8, 16, 32), and block 3
-    (80 channels at stride 16), which cross-architecture distillation (Figshare) compares. The last level, `head`
-    (1280 channels at stride 32), is what is pooled and classified: `decode` gives logits `(B, out_channels)`.
-    Any image of at least 32 pixels a side. `pretrained` has timm fetch its ImageNet weights, otherwise nothing is
-    downloaded. Raises ValueError if timm has no EfficientNet of this name.
+    It is timm's network `variant` with the same state-dict keys; its classifier starts as torch's do. Levels
+    `blocks_<i>` are the outputs of timm's `blocks.<i>`: the last of every stride (B0: 16, 24, 40, 112, 320 channels at
+    strides 2, 4, 8, 16, 32), and block 3 (80 channels at stride 16), which cross-architecture distillation (Figshare)
+    compares. The last level, `head` (1280 channels at stride 32), is what is pooled and classified: `decode` gives
+    logits `(B, out_channels)`. Any image of at least 32 pixels a side. `pretrained` has timm fetch its ImageNet weights,
+    otherwise nothing is downloaded. Raises ValueError if timm has no EfficientNet of this name.
     """
 
     encoder_children = ("conv_stem", "bn1", "blocks", "conv_head", "bn2")
@@ -42,7 +42,10 @@ class EfficientNet(FeatureNet):
         self.bn2 = stock.bn2
         self.global_pool = stock.global_pool
         self.drop = nn.Dropout(dropout)
+        # timm draws it from U(+-1/sqrt(out_channels)): with a few classes the first logits are in the tens, and
+        # cross-entropy starts at 4 where it should start at log(classes).
         self.classifier = stock.classifier
+        self.classifier.reset_parameters()
         ends = {info["stage"] - 1: info["reduction"] for info in stock.feature_info}
         self.taps = sorted({*ends, 3})
         specs = [

@@ -3,6 +3,7 @@
 
 import copy
 import json
+import math
 import socket
 import warnings
 from collections.abc import Callable
@@ -96,6 +97,18 @@ def test_levels_of_the_settled_networks_are_as_specified(network) -> None:
     assert output.shape == (2, 3) and output.std() > 1e-3
     for level, spec in zip(levels, network.level_specs, strict=True):
         assert level.shape == (2, spec.channels, SIDE // spec.stride, SIDE // spec.stride), spec.name
+
+
+@pytest.mark.parametrize("build", [efficientnet, vgg, vit, medvit])
+def test_training_starts_from_a_guess(build: Callable[..., FeatureNet]) -> None:
+    """Logits near 0: cross-entropy starts at log(classes), whatever the class."""
+    torch.manual_seed(0)
+    network = build(out_channels=2)
+    with torch.no_grad():
+        logits = network(torch.randn(8, 1, SIDE, SIDE))
+    for label in range(2):
+        loss = torch.nn.functional.cross_entropy(logits, torch.full((8,), label))
+        assert loss == pytest.approx(math.log(2), abs=0.3)
 
 
 @pytest.mark.parametrize(("build", "short"), [(efficientnet, False), (medvit, False), (vgg, True)])
