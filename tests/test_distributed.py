@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from common.data.draws import EpochSampler
-
 from tests.distributed_stages import double_precision
 
 # SGD, because Adam turns the rounding error of a gradient that is truly 0 (a bias before a norm) into a full step.

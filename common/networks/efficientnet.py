@@ -17,7 +17,7 @@ class EfficientNet(FeatureNet):
     `blocks_<i>` are the outputs of timm's `blocks.<i>`: the last of every stride (B0: 16, 24, 40, 112, 320 channels at
     strides 2, 4, 8, 16, 32), and block 3 (80 channels at stride 16), which cross-architecture distillation (Figshare)
     compares. The last level, `head` (1280 channels at stride 32), is what is pooled and classified: `decode` gives
-    logits `(B, out_channels)`. Any image of at least 32 pixels a side. `pretrained` has timm fetch its ImageNet weights,
+    logits `(B, out_channels)`. Any image of at least 32 pixels a side. `pretrained` has timm fetch ImageNet weights,
     otherwise nothing is downloaded. Raises ValueError if timm has no EfficientNet of this name.
     """
 
