@@ -20,7 +20,7 @@ def report(runs: str, group: str, out: str, targets: str | tuple[str, ...] = (),
         out: the folder to write
         targets: datasets to report, separated by commas; by default those that the group's joint teachers and
             multi-head runs were evaluated on
-        records: a .tar.gz to write, too, of what the report was made of, without weights; unpacked among other runs it is
+        records: a .tar.xz to write, too, of what the report was made of, without weights; unpacked among other runs it is
             reported with them
     """
     # fire turns `--targets a,b` into a tuple and `--targets a` into a string

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a report is made of, in one small archive: figures, curves and patients of every run, without weights or paths."""
 
-import gzip
 import io
 import json
+import lzma
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ KEPT = ("history.json", "folds.json", "test/*/metrics.json")
 
 
 def write_records(runs: Path, group: str, out: Path, *, targets: Sequence[str] | None = None) -> None:
-    """Write the records of the runs that `write_report` reports to `out` (.tar.gz): unpacked, they are runs to report.
+    """Write the records of the runs that `write_report` reports to `out` (.tar.xz): unpacked, they are runs to report.
 
     A study of many folds can so be spread over machines and days: unpack the records of other folds among the runs, and
     the report is of all. Equal runs give equal bytes. Of a run's configuration only its teachers are kept, as
@@ -23,11 +23,8 @@ def write_records(runs: Path, group: str, out: Path, *, targets: Sequence[str] |
     """
     found = {result.path for result in find_results(runs, group, targets)}
     out.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        out.open("wb") as file,
-        gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed,
-        tarfile.open(fileobj=packed, mode="w") as tar,
-    ):
+    # Not gzip: every run repeats the names of its fold's patients, further apart than gzip remembers.
+    with lzma.open(out, "wb") as packed, tarfile.open(fileobj=packed, mode="w") as tar:
         for run in sorted(found):
             for path in sorted(path for pattern in KEPT for path in run.glob(pattern)):
                 _add(tar, path.relative_to(runs), path.read_bytes())

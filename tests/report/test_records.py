@@ -11,7 +11,7 @@ from common.report import intervals, table, write_records
 from common.report.results import Result, find_results
 
 DOCS = Path(__file__).parents[2] / "docs"
-RECORDS = sorted(DOCS.glob("records/*.tar.gz"))
+RECORDS = sorted(DOCS.glob("records/*.tar.xz"))
 KEPT = re.compile(r"[\w=+.-]+/[\w=+.-]+/\d+/(config\.json|history\.json|folds\.json|test/\w+/metrics\.json)")
 
 
@@ -33,10 +33,10 @@ def test_records_make_the_report_that_the_runs_make(add_run, runs: Path, tmp_pat
     add_run("student_a/distill/0", "a", [0.7, "missed", None], teacher=str(runs / "teacher_a/alone/0"), data_dir=str(tmp_path))
     add_run("student_b/alone/0", "b", [0.5])  # not of this report
     (runs / "student_a/distill/0/log.txt").write_text(str(tmp_path))
-    write_records(runs, "g", tmp_path / "one.tar.gz", targets=["a"])
-    write_records(runs, "g", tmp_path / "two.tar.gz", targets=["a"])
-    assert (tmp_path / "one.tar.gz").read_bytes() == (tmp_path / "two.tar.gz").read_bytes()
-    names = unpack(tmp_path / "one.tar.gz", tmp_path / "elsewhere" / "runs")
+    write_records(runs, "g", tmp_path / "one.tar.xz", targets=["a"])
+    write_records(runs, "g", tmp_path / "two.tar.xz", targets=["a"])
+    assert (tmp_path / "one.tar.xz").read_bytes() == (tmp_path / "two.tar.xz").read_bytes()
+    names = unpack(tmp_path / "one.tar.xz", tmp_path / "elsewhere" / "runs")
     assert len(names) == 3 * 4 and all(KEPT.fullmatch(name) and not name.startswith("student_b") for name in names)
     texts = [path.read_text() for path in (tmp_path / "elsewhere").rglob("*.json")]
     assert not any(str(tmp_path) in text for text in texts)
@@ -55,7 +55,7 @@ def lines(section: str) -> list[tuple[str, ...]]:
 
 @pytest.mark.parametrize("archive", RECORDS, ids=lambda path: path.name)
 def test_results_are_those_of_the_records(archive: Path, tmp_path: Path) -> None:
-    group = archive.name.removesuffix(".tar.gz")
+    group = archive.name.removesuffix(".tar.xz")
     names = unpack(archive, tmp_path)
     assert [name for name in names if not KEPT.fullmatch(name)] == []  # no weights, no paths of a machine
     results = find_results(tmp_path, group, None)
@@ -68,4 +68,4 @@ def test_results_are_those_of_the_records(archive: Path, tmp_path: Path) -> None
 
 def test_every_group_with_results_has_records() -> None:
     told = re.findall(r"<!-- records: (\w+) -->", (DOCS / "results.md").read_text())
-    assert sorted(told) == [path.name.removesuffix(".tar.gz") for path in RECORDS] != []
+    assert sorted(told) == [path.name.removesuffix(".tar.xz") for path in RECORDS] != []
