@@ -97,8 +97,7 @@ class _Writer:
     def shared(self, bundle: str, dataset: str, run: str, network: Mapping[str, Any] | None, summary: str) -> None:
         """What every bundle has beside its training: evaluate, inference, metadata, logging, README."""
         facts = self.facts[dataset]
-        size = self.task.preset["training"]["image_size"]
-        evaluate = {"dataset": dataset, "image_size": size, "run_dir": run}
+        evaluate = {"dataset": dataset, "run_dir": run}
         kind = "evaluation" if facts.classification else "whole-volume evaluation"
         what = f"{kind} of a run on the test patients of its fold."
         self.config(bundle, "evaluate", "evaluate", f"{bundle}: {what}", "evaluating", evaluate)
@@ -106,7 +105,7 @@ class _Writer:
         places: dict[str, Any] = {"head": dataset, "run_dir": run, "input": source}
         places |= {"network_def": network or "$from_run(@run_dir, head=@head)"}
         what = f"{bundle}: {VERBS[facts.task]}"
-        self.config(bundle, "inference", "inference", what, "inferring", places | deployed(facts, size))
+        self.config(bundle, "inference", "inference", what, "inferring", places | deployed(facts, "@image_size"))
         root = self.group_file.parent / bundle
         card = metadata(bundle, summary, facts, packages=PACKAGES)
         save_atomic(json.dumps(card, indent=4) + "\n", root / "configs" / "metadata.json")

@@ -114,9 +114,9 @@ class Classification:
         return EfficientNet(out_channels=facts.out_channels, variant=variant, dropout=own["dropout"]).stock
 
 
-def deployed(facts: Facts, size: int) -> dict[str, Any]:
-    """The preprocessing facts that an inference configuration states in stock transforms."""
-    spatial = [size, size] if facts.classification and facts.dims == 2 else [size, size, size]
+def deployed(facts: Facts, size: int | str) -> dict[str, Any]:
+    """The preprocessing facts that an inference configuration states in stock transforms, for images of `size` pixels."""
+    spatial: list[int | str] = [size, size] if facts.classification and facts.dims == 2 else [size, size, size]
     if len(spatial) == 3:
         spatial[facts.slice_axis] = -1
     if facts.window is not None:

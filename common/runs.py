@@ -23,7 +23,7 @@ from .errors import brief
 from .handlers import save_atomic
 from .networks import FeatureNet
 
-__all__ = ["from_run", "from_runs", "predictors", "read_json", "run_seed", "start_run", "teachers_of", "test_items"]
+__all__ = ["from_run", "from_runs", "predictors", "read_json", "run_setting", "start_run", "teachers_of", "test_items"]
 __all__ += ["test_slices", "validated_on", "validation_score"]
 
 # Keys that may change between the start and the resume of a run without changing its result.
@@ -146,9 +146,9 @@ def validated_on(run_dir: str | Path) -> str:
     return ConfigParser(config | {"data": names}).get_parsed_content("validate::dataset::entry")
 
 
-def run_seed(run_dir: str | Path) -> int:
-    """The seed, and so the fold, of a run."""
-    return int(read_json(run_dir, "config.json", "seed")["seed"])
+def run_setting(run_dir: str | Path, key: str) -> Any:
+    """What a run was trained with: the `seed`, which is its fold, or the `image_size`, whose networks see no other."""
+    return ConfigParser(read_json(run_dir, "config.json", key)).get_parsed_content(key)
 
 
 def teachers_of(config: Mapping[str, Any]) -> list[str]:

@@ -43,7 +43,7 @@ class Lab:
         return {key: value for key, value in job.items() if value is not ...}
 
     def evaluation(self, **changes: Any) -> dict[str, Any]:
-        job = {"run_id": "evaluating", "config_file": "bundles/teacher_acdc/configs/evaluate.yaml", "image_size": 32}
+        job = {"run_id": "evaluating", "config_file": "bundles/teacher_acdc/configs/evaluate.yaml"}
         job |= {"logging_file": False, "data_dir": str(self.tiny.data), "run_dir": str(self.alone)}
         return job | changes
 

@@ -327,7 +327,7 @@ def test_without_target_supervision_the_target_gets_no_head_of_its_own(tiny_stag
     teachers = [str(tiny_stages.run_dir("alone", trained)), str(run)]
     monai.bundle.run(**tiny_stages.job("joint", tmp_path, teachers=tmp_path, **options) | {"teachers": teachers})
     assert (tiny_stages.run_dir("joint", tmp_path) / "model.pt").exists()
-    job = {"run_id": "evaluating", "config_file": "bundles/teacher_sunnybrook/configs/evaluate.yaml", "image_size": 32}
+    job = {"run_id": "evaluating", "config_file": "bundles/teacher_sunnybrook/configs/evaluate.yaml"}
     with pytest.raises(Exception) as error:
         monai.bundle.run(**job, data_dir=str(tiny_stages.data), run_dir=str(run), dataset="acdc", group_file=str(group))
     assert f"run {run} has no head for acdc, only for sunnybrook" in str(root_cause(error.value))

@@ -42,11 +42,14 @@ def _recipe(name: str) -> dict[str, Any]:
 
 def _inference(task: str) -> dict[str, Any]:
     recipe = _recipe(f"inference_{task}")
-    recipe["imports"] = [line for line in recipe["imports"] if OURS not in line]
+    recipe["imports"] = ["$import glob", *(line for line in recipe["imports"] if OURS not in line)]
+    del recipe["image_size"]  # stated in `spatial_size`
     recipe["output_dir"] = "$@bundle_root + '/eval'"
     recipe["dataset_dir"] = "$@bundle_root + '/data/imagesTs'"
     pattern = "*.nii.gz" if task == "segmentation" else "*"
     recipe["dataset"]["data"] = f"$[{{'image': path}} for path in sorted(glob.glob(@dataset_dir + '/{pattern}'))]"
+    for step in recipe["postprocessing"]["transforms"]:
+        step.pop("data_root_dir", None)  # one folder, one name a volume
     loader = next(h for h in recipe["handlers"] if h["_target_"].endswith("CheckpointLoader"))
     loader["load_path"] = "$@bundle_root + '/models/model.pt'"
     recipe["run"] = recipe.pop("inferring")

@@ -35,7 +35,7 @@ def students() -> None:
         keys = [word for key, value in TRAINING.items() for word in (f"--{key}", str(value))]
         config = ["--config_file", f"{CONFIGS}/train.yaml", "--runs_dir", str(RUNS)]
         call(f"{name}: train", *bundle, "training", *config, *common, *keys, *network)
-        config = ["--config_file", f"{CONFIGS}/evaluate.yaml", "--run_dir", str(run), "--image_size", str(SIZE)]
+        config = ["--config_file", f"{CONFIGS}/evaluate.yaml", "--run_dir", str(run)]
         call(f"{name}: evaluate", *bundle, "evaluating", *config, *common)
         call(f"{name}: export", "scripts/export_bundle.py", str(run), "--out", str(EXPORTED / name))
 

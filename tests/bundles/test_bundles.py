@@ -89,13 +89,12 @@ def volume(path: Path) -> np.ndarray:
 
 
 def inferring(bundle: str, run_dir: Path, pattern: str, out: Path) -> dict[str, object]:
-    """What inference is told of a run: its size, its network and where things lie."""
+    """What inference is told of a run: its network and where things lie; the size of its images it finds there."""
     config = yaml.safe_load((ROOT / f"bundles/{bundle}/configs/inference.yaml").read_text())
     sizes = {"features": [4, 4, 8, 8, 8, 4], "model_name": "test_efficientnet"}
     given = config["network_def"] if isinstance(config["network_def"], dict) else {}
     own = {f"network_def::{key}": value for key, value in sizes.items() if key in given}
-    size = [32 if side > 0 else side for side in config["spatial_size"]]
-    return {"input": pattern, "output_dir": str(out), "run_dir": str(run_dir), "spatial_size": size} | own
+    return {"input": pattern, "output_dir": str(out), "run_dir": str(run_dir)} | own
 
 
 def infer(bundle: str, run_dir: Path, pattern: str, out: Path) -> None:
@@ -131,7 +130,7 @@ def check_probabilities(bundle: str, run_dir: Path, dataset: str, folder: Path) 
 @pytest.mark.parametrize("bundle", BUNDLES)
 def test_a_bundle_trains_evaluates_and_infers(bundle: str, trained: Trained, tmp_path: Path) -> None:
     run_dir, dataset = trained.last_stage(bundle)
-    places = {"data_dir": str(trained.data), "run_dir": str(run_dir), "image_size": 32}
+    places = {"data_dir": str(trained.data), "run_dir": str(run_dir)}
     execute("evaluating", f"bundles/{bundle}/configs/evaluate.yaml", dataset=dataset, **places)
     report = json.loads((run_dir / "test" / dataset / "metrics.json").read_text())
     cases = json.loads((run_dir / "folds.json").read_text())["datasets"][dataset]["test"]
@@ -146,7 +145,7 @@ def test_a_bundle_trains_evaluates_and_infers(bundle: str, trained: Trained, tmp
 def deployed(dataset: str) -> ConfigParser:
     """A student's inference configuration at 32 pixels."""
     parser = ConfigParser(ConfigParser.load_config_file(f"bundles/student_{dataset}/configs/inference.yaml"))
-    parser["spatial_size"] = [32 if side > 0 else side for side in parser["spatial_size"]]
+    parser["image_size"] = 32
     return parser
 
 
@@ -188,6 +187,7 @@ def test_inference_sees_the_slices_that_training_saw(dataset: str, trained: Trai
         back.append(restore(steps)(item | {"pred": torch.cat([0.5 - ours[-1], ours[-1] - 0.5])})["pred"])
     nibabel.save(nibabel.Nifti1Image(pixels, np.diag([1.5, 1.5, 8, 1])), tmp_path / "scan.nii.gz")
     parser = deployed(dataset)
+    parser["input"] = str(tmp_path / "scan.nii.gz")
     data = parser.get_parsed_content("preprocessing")({"image": str(tmp_path / "scan.nii.gz")})
     np.testing.assert_allclose(data["image"].numpy(), torch.stack(ours, -1).numpy(), atol=1e-6)
     data["pred"] = torch.cat([0.5 - data["image"], data["image"] - 0.5])
@@ -248,7 +248,7 @@ def test_the_real_command_line(bundle: str, config: str, trained: Trained, tmp_p
 
 def test_a_run_is_evaluated_and_deployed_by_the_real_command_line(trained: Trained, tmp_path: Path) -> None:
     run_dir = shutil.copytree(trained.train("student_kits", "train", "alone"), tmp_path / "student_kits" / "alone" / "0")
-    facts = {"data_dir": trained.data, "run_dir": run_dir, "dataset": "kits", "image_size": 32}
+    facts = {"data_dir": trained.data, "run_dir": run_dir, "dataset": "kits"}
     command("evaluating", "bundles/student_kits/configs/evaluate.yaml", **facts)
     assert json.loads((run_dir / "test" / "kits" / "metrics.json").read_text())["units"]
     volume(tmp_path / "scan.nii.gz")

@@ -67,7 +67,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         run.mkdir(parents=True)
         torch.manual_seed(0)
         torch.save(EfficientNet(in_channels=1, out_channels=2).state_dict(), run / "model.pt")
-        for file, value in (("network", NETWORK), ("config", {"seed": 0}), ("folds", split | {"datasets": {name: split}})):
+        for file, value in (("network", NETWORK), ("config", {"seed": 0, "image_size": 32}), ("folds", split | {"datasets": {name: split}})):
             (run / f"{file}.json").write_text(json.dumps(value))
     return root
 
@@ -101,7 +101,7 @@ def predicted(place: Path, dataset: str) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("dataset", FACTS)
 def test_evaluation_writes_the_metrics_of_the_test_patients(place: Path, dataset: str) -> None:
-    facts = {"group_file": str(place / "heads.yaml"), "dataset": dataset, "image_size": 32}
+    facts = {"group_file": str(place / "heads.yaml"), "dataset": dataset}
     file = bundle(place, dataset, "evaluate", facts)
     monai.bundle.run(run_id="evaluating", config_file=file, data_dir=str(place / "data"))
     result = json.loads((place / "runs" / dataset / "test" / dataset / "metrics.json").read_text())

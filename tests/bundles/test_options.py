@@ -86,7 +86,6 @@ def test_a_dicom_series_becomes_a_label_volume_in_its_geometry(data: str, tmp_pa
         input=str(tmp_path / "series"),
         output_dir=str(tmp_path / "out"),
         run_dir=str(tmp_path / "student_acdc" / "alone" / "0"),
-        spatial_size=[32, 32, -1],
         logging_file=False,
         **{"network_def::features": UNET["unet::features"]},
     )

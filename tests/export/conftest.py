@@ -82,7 +82,7 @@ def _export(root: Path) -> Exported:
         )
         run = runs / bundle / variant / "0"
         dataset = bundle.removeprefix("student_") if bundle in CLASSIFIES else "lits"
-        evaluate = {"run_dir": str(run), "dataset": dataset, "image_size": 32, "data_dir": str(phantoms)}
+        evaluate = {"run_dir": str(run), "dataset": dataset, "data_dir": str(phantoms)}
         if config != "adapt":
             monai.bundle.run(
                 "evaluating", config_file=f"bundles/{bundle}/configs/evaluate.yaml", logging_file=False, **evaluate

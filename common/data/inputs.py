@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an inference bundle reads, and where below the output folder each result goes."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Sequence
+
+from monai.data.utils import create_file_basename
+
+__all__ = ["inputs", "root_of"]
+
+
+def inputs(pattern: str) -> list[dict[str, str]]:
+    """`{"image": path}` for every file or folder of a DICOM series that the glob pattern matches, sorted.
+
+    Raises:
+        FileNotFoundError: it matches none.
+    """
+    paths = sorted(os.path.normpath(path) for path in glob.glob(pattern))
+    if not paths:
+        raise FileNotFoundError(f"--input {pattern} matches no file; give a path, or a pattern in quotes: 'scans/*.nii.gz'.")
+    return [{"image": path} for path in paths]
+
+
+def root_of(items: Sequence[dict[str, str]]) -> str:
+    """The folder that holds all inputs: below it `SaveImaged` keeps their folders, so that equal names stay apart.
+
+    Raises:
+        ValueError: two inputs would still be saved under one name, as it leaves out what follows the last dot.
+    """
+    root = os.path.commonpath([os.path.dirname(item["image"]) for item in items])
+    saved: dict[str, str] = {}
+    for path in (item["image"] for item in items):
+        name = create_file_basename("", path, "", data_root_dir=root, separate_folder=False, makedirs=False)
+        other = saved.setdefault(name, path)
+        if other != path:
+            raise ValueError(f"{other} and {path} would be saved under one name, {name}: rename one, or infer one at a time.")
+    return root
