@@ -1,16 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the readers of classification datasets share: tables of text, and the checks of every labelled image."""
+"""What readers of tables share: the text of a CSV, and the checks of every labelled image."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from ..errors import brief
 from .facts import Item
 
 PICTURE = r"\.(?i:png|jpe?g)"
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """A CSV as text: column names and cells, which nothing is taken for a number or missing, without blanks around them.
+
+    Raises:
+        ValueError: it is no CSV, or a row has more fields than the header, which would shift its cells.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
+    except pd.errors.ParserWarning as error:
+        raise ValueError(f"{path} has rows of more fields than its header names; name the columns, or remove the commas.") from error
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a CSV table ({brief(error)}); save it as UTF-8 text with commas.") from error
+    return table.rename(columns=str.strip).map(str.strip)
 
 
 def read_rows(path: Path, *, columns: Sequence[str], dataset: str, fix: str) -> Iterator[tuple[str, dict[str, str]]]:
@@ -21,14 +40,14 @@ def read_rows(path: Path, *, columns: Sequence[str], dataset: str, fix: str) -> 
     if not path.is_file():
         raise FileNotFoundError(f"{dataset}: {path} does not exist. {fix}")
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ValueError(f"{dataset}: {path} is not a CSV table ({error}). {fix}") from error
+        table = read_csv(path)
+    except ValueError as error:
+        raise ValueError(f"{dataset}: {error} {fix}") from error
     missing = [column for column in columns if column not in table.columns]
     if missing:
         raise ValueError(f"{dataset}: {path} lacks the column(s) {', '.join(missing)}. {fix}")
     for number, values in enumerate(table[list(columns)].itertuples(index=False), start=2):
-        yield f"{path}, row {number}", dict(zip(columns, (str(value).strip() for value in values), strict=True))
+        yield f"{path}, row {number}", dict(zip(columns, values, strict=True))
 
 
 def labelled(dataset: str, *, image: Path, label: str, patient: str, origin: str, volume: str = "") -> Item:

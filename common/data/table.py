@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from .facts import Item
+from .labelled import read_csv
 
 __all__ = ["cases", "read_table"]
 
@@ -32,10 +33,7 @@ def read_table(path: Path, *, task: str = "segmentation") -> pd.DataFrame:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; a table dataset is a folder with an index.csv.")
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a CSV table ({error}); save it as UTF-8 text with commas.") from error
+    table = read_csv(path)
     required = (*REQUIRED, *(["label"] if task == "classification" else []))
     missing = [column for column in required if column not in table.columns]
     if missing:

@@ -31,6 +31,13 @@ def test_ids_are_text(tmp_path: Path) -> None:
     assert [(item["case"], item["volume"]) for item in cases(tmp_path, "t")] == [("t/007", "01"), ("t/NA", "1e3")]
 
 
+def test_blanks_around_names_and_cells_are_not_part_of_them(tmp_path: Path) -> None:
+    """A patient written in two ways would be in two folds."""
+    write(tmp_path, "image, case_id ,mask", "a.png,p1, ", "b.png,p1 ,bm.png ")
+    found = cases(tmp_path, "t")
+    assert [(item["case"], item["label"]) for item in found] == [("t/p1", None), ("t/p1", f"{tmp_path}/bm.png")]
+
+
 def test_slices_of_a_volume_are_stacked_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     rows = [f"s{n}.png,m{n}.png,p1,es,{n}" for n in (10, 9, -1, 2, 100)] + ["x.png,,p1,ed,5", "y.png,,p0,es,1"]
     write(tmp_path, "image,mask,case_id,volume,slice", *rows)
@@ -60,6 +67,10 @@ def test_spacing_is_numbers_or_nothing(tmp_path: Path) -> None:
         (["image,case_id"], "has no rows"),
         ([""], "is not a CSV table"),
         (["image,case_id", 'a.png,"p1'], "is not a CSV table"),
+        (["image,case_id", "a.png,p1,"], "has rows of more fields than its header names"),
+        (["image,case_id", "a.png,p1,x", "b.png,p2,y"], "has rows of more fields than its header names"),
+        (["image,case_id", "a.png,p1", "b.png,p2,y"], "is not a CSV table"),
+        (["image,case_id", "a.png,p1", "a.png ,p1"], r"a\.png is listed twice"),
         (["image,case_id", "a.png,p1", "b.png,"], "row 3: case_id is empty"),
         (["image,case_id", ",p1"], "row 2: image is empty"),
         (["image,case_id", "a.png,p1", "b.png,p2", "a.png,p3"], r"a\.png is listed twice"),
@@ -99,9 +110,9 @@ def test_a_volume_of_slices_has_one_label(tmp_path: Path) -> None:
     write(tmp_path, "image,label,case_id,volume,slice", "b,ad,p1,v,2", "a,ad,p1,v,1", "c,,p1,w,1")
     first, second = cases(tmp_path, "toy", task="classification")
     assert (first["image"], first["label"]) == ([f"{tmp_path}/a", f"{tmp_path}/b"], "ad") and second["label"] is None
-    for other in ("cn", ""):
+    for other, both in (("cn", "ad, cn"), ("", "None, ad")):
         write(tmp_path, "image,label,case_id,volume,slice", "b,ad,p1,v,2", f"a,{other},p1,v,1")
-        with pytest.raises(ValueError, match=rf"volume 'v' of case toy/p1 has the labels {other or 'None'}, ad|ad, "):
+        with pytest.raises(ValueError, match=f"volume 'v' of case toy/p1 has the labels {both}; a volume has one class"):
             cases(tmp_path, "toy", task="classification")
 
 
