@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from .data.facts import Facts, load_facts, load_group
 from .handlers import save_atomic
 from .presets import PRESETS
 
-__all__ = ["RECIPES", "join_recipe", "split_recipe", "write_group"]
+__all__ = ["RECIPES", "check_owner", "join_recipe", "split_recipe", "write_group"]
 
 RECIPES = Path(__file__).with_name("recipes")
 PACKAGES = ("pytorch-ignite", "nibabel", "itk", "tensorboard")
@@ -178,6 +179,23 @@ class _Writer:
             self.shared(bundle, target, f"runs/{bundle}/for_{target}/0", None, summary)
 
 
+def check_owner(group_file: str | Path, datasets: Iterable[str]) -> None:
+    """Refuse datasets whose bundles beside `group_file` are another group's: a bundle is named after its dataset alone.
+
+    Raises:
+        ValueError: there is such a bundle; names it and its group file.
+    """
+    path = Path(group_file)
+    for dataset, role in itertools.product(datasets, ("teacher", "student")):
+        for config in sorted(path.parent.glob(f"{role}_{dataset}/configs/*.yaml")):
+            owner = Path(yaml.safe_load(config.read_text())["group_file"])
+            if owner.name != path.name:
+                raise ValueError(
+                    f"dataset {dataset}: {config.parents[1]} is a bundle of {owner}, which {path} would overwrite; give the"
+                    f" dataset another name, such as {path.stem}_{dataset}."
+                )
+
+
 def write_group(group_file: str | Path) -> list[Path]:
     """Write every bundle of a group beside its group file; returns the bundles' folders.
 
@@ -186,10 +204,11 @@ def write_group(group_file: str | Path) -> list[Path]:
     `{hybrid: [VGG19, ViT]}`.
 
     Raises:
-        ValueError: fewer than two datasets and no teachers, an unknown preset or setting.
+        ValueError: fewer than two datasets and no teachers, an unknown preset or setting, see `check_owner`.
     """
     path = Path(group_file)
     group = load_group(path)
+    check_owner(path, group["datasets"])
     teachers = group.get("teachers") or {}
     if teachers and (len(group["datasets"]) > 1 or group["task"] != "classification"):
         raise ValueError(f"{path}: `teachers` are for a classification group of one dataset; leave them out.")

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -19,17 +20,19 @@ from pathlib import Path
 from typing import Any
 
 import fire
+import nibabel as nib
 import numpy as np
 import yaml
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from common.bundle_files import write_group
+from common.bundle_files import check_owner, write_group
 from common.data.facts import TASKS, Item, read_folder
 from common.data.transforms import PICTURES, LoadItemd
 from common.handlers import save_atomic
 from common.presets import PRESETS
 
+ANISOTROPIC = 1.5  # so many times coarser is the axis of the slices
 HU_FLOOR = -500  # under it an intensity is air in Hounsfield units
 
 
@@ -43,7 +46,7 @@ def new_group(
     window: Sequence[float] | None = None,
     percentiles: Sequence[float] = (1, 99),
     orientation: str | None = None,
-    slice_axis: int = 2,
+    slice_axis: int | None = None,
     out: str = "bundles",
     force: bool = False,
 ) -> None:
@@ -54,7 +57,8 @@ def new_group(
         task: segmentation or classification.
         dataset: `NAME=DIR/index.csv`, a table (see docs/add_a_dataset.md), `NAME=DIR`, a folder with index.csv or
             dataset.json, or
-            `NAME=common.data.MODULE`, a dataset with a file of its own; give one a dataset, at least two.
+            `NAME=common.data.MODULE`, a dataset with a file of its own; give one a dataset, at least two. `NAME=DIR:channel=1`
+            picks the channel of a dataset.json that has several.
         classes: what is segmented, for tables: `lv=3` (raw mask value), `lesion=1+2` (several values are one class),
             `lv=ours:3/theirs:1` (values differ by dataset); several classes comma-separated. For classification the values are
             the texts of the column `label`: `normal=normal,pneumonia=bacterial+viral`; left out, each label is a class, if all
@@ -63,7 +67,8 @@ def new_group(
         window: lowest and highest intensity, for CT in Hounsfield units.
         percentiles: percentiles of an image that become 0 and 1, where there is no window.
         orientation: axis codes (RAS) that volumes are brought to; left out, each file keeps its axes.
-        slice_axis: the axis along which volumes are cut into slices.
+        slice_axis: the axis along which volumes are cut into slices, after `orientation`; left out, 2, unless their spacing
+            speaks against it.
         out: folder of the bundles.
         force: overwrite an existing group.
     """
@@ -77,22 +82,25 @@ def new_group(
     if group_file.exists() and not force:
         raise ValueError(f"{group_file} exists; choose another name, or give --force to write the group again.")
     places = _places(dataset)
+    check_owner(group_file, places)
     entries: dict[str, Any] = {}
     measured: dict[str, dict[str, Any]] = {}
     for key, place in places.items():
         if place.startswith("common."):
             entries[key] = {"module": place}
         else:
-            measured[key] = measure(key, Path(place), task)
+            measured[key] = measure(key, *_channel(place), task=task)
     values = {key: found["values"] for key, found in measured.items()}
-    if task == "classification" and classes is None and not entries:  # a dataset's own file may name its classes otherwise
-        classes = _shared_labels(values)
-    chosen = _classes(classes, values, task)
+    shared = task == "classification" and classes is None and not entries  # a dataset's own file may name its classes otherwise
+    chosen = (_shared_labels(values) if shared else None) or _classes(classes, values, task)
+    axis = _slice_axis(measured, orientation, slice_axis)
     for key, found in measured.items():
         scale = _intensity(key, found, window, percentiles)
         geometry = {"dims": found["dims"], "spacing_known": found["spacing_known"]}
         if found["dims"] == 3:
-            geometry |= {"orientation": orientation, "slice_axis": slice_axis}
+            geometry |= {"orientation": orientation, "slice_axis": axis}
+        if (channel := _channel(places[key])[1]) is not None:
+            geometry |= {"channel": channel}
         entries[key] = {"classes": chosen[key], "label_values": found["values"], **scale, **geometry}
     group = {"group": name, "task": task, "preset": preset, "datasets": {key: entries[key] for key in places}}
     head = f"# The group {name}: its datasets and their facts. Written by scripts/new_group.py.\n"
@@ -122,23 +130,39 @@ def _places(dataset: Sequence[str]) -> dict[str, str]:
     return places
 
 
-def measure(name: str, place: Path, task: str = "segmentation") -> dict[str, Any]:
-    """Read every image of a table or folder once: dimensions, sizes, intensity range, label values, whether spacing is known.
+def _channel(place: str) -> tuple[Path, int | None]:
+    """Folder or table, and the channel of its images that is used, where they have several."""
+    folder, found, number = place.partition(":channel=")
+    if found and not number.isdecimal():
+        raise ValueError(f"--dataset {place}: the channel is a whole number, as in dataset.json.")
+    return Path(folder), int(number) if found else None
+
+
+def measure(name: str, place: Path, channel: int | None = None, *, task: str = "segmentation") -> dict[str, Any]:
+    """Read every image of a table or folder once.
+
+    Returns dimensions, intensity range, label values, whether spacing is known, and of volumes that have an affine their axis
+    codes, each with a volume and its spacing.
 
     Raises:
         ValueError, FileNotFoundError: the table or a file of it cannot be used; names it.
     """
     root = place.parent if place.suffix == ".csv" else place
-    items = read_folder(root, name, task=task)
+    items = read_folder(root, name, task=task, channel=channel)
     masks = task == "segmentation"
     dims = 2 if str(items[0]["image"]).lower().endswith(PICTURES) else 3
     load = LoadItemd(["image", "label"] if masks else ["image"], dims=dims)
     values: Counter[Any] = Counter()
     low, high, sizes = np.inf, -np.inf, []
+    axes: dict[str, tuple[str, tuple[float, ...]]] = {}
     for item in tqdm(items, desc=f"reading {name}", unit="image"):
         data = load(dict(item))
         low, high = min(low, float(data["image"].min())), max(high, float(data["image"].max()))
         sizes.append(data["image"].shape[1:])
+        if dims == 3 and isinstance(item["image"], str):
+            affine = np.asarray(data["image"].affine)
+            codes = "".join(nib.orientations.aff2axcodes(affine))
+            axes.setdefault(codes, (item["image"], tuple(nib.affines.voxel_sizes(affine).tolist())))
         if item["label"] is not None:
             values.update(_mask_values(item, data["label"]) if masks else [item["label"]])
     if not values:
@@ -150,8 +174,47 @@ def measure(name: str, place: Path, task: str = "segmentation") -> dict[str, Any
         f"{name}: {len({i['case'] for i in items})} cases, {len(items)} images ({told}), sizes {_range(sizes)},"
         f" intensities {low:g} to {high:g}" + (f", label values {sorted(values)}" if masks else "")
     )
-    spacing = (dims == 3 and not isinstance(items[0]["image"], list)) or any("spacing" in item for item in items)
-    return {"dims": dims, "low": low, "high": high, "values": sorted(values), "spacing_known": bool(spacing)}
+    found = {"dims": dims, "low": low, "high": high, "values": sorted(values), "axes": axes}
+    return found | {"spacing_known": _spacing_known(place, items, dims)}
+
+
+def _spacing_known(place: Path, items: Sequence[Item], dims: int) -> bool:
+    """Whether volumes' files or the table say what a pixel measures; files that do not need a table that does for all."""
+    silent = [item for item in items if dims == 2 or isinstance(item["image"], list)]
+    without = [item for item in silent if "spacing" not in item]
+    if without and len(without) < len(silent):
+        image = without[0]["image"]
+        raise ValueError(
+            f"{place} gives the spacing of {len(silent) - len(without)} images but not of {len(without)}, such as"
+            f" {image if isinstance(image, str) else image[0]}; fill the column for all, or for none."
+        )
+    return not without
+
+
+def _slice_axis(measured: dict[str, dict[str, Any]], orientation: str | None, slice_axis: int | None) -> int:
+    """The axis along which volumes are cut; asks where their axes differ, or their spacing speaks against the last axis."""
+    axes = [(codes, key, *volume) for key, found in measured.items() for codes, volume in found["axes"].items()]
+    if orientation is None and len({codes for codes, *_ in axes}) > 1:
+        told = "; ".join(f"{path} of {key} has {codes}" for codes, key, path, _ in axes)
+        raise ValueError(
+            f"volumes differ in the order or direction of their axes: {told}. Give --orientation {axes[0][0]} to turn all"
+            " alike by their affines, and the axis of the slices after that as --slice-axis, if it is not 2."
+        )
+    if slice_axis is not None:
+        return slice_axis
+    for codes, key, path, spacing in axes:
+        if orientation is not None:
+            ends = (nib.orientations.axcodes2ornt(axes) for axes in (codes, orientation))
+            goes = nib.orientations.ornt_transform(*ends)[:, 0].tolist()
+            spacing = tuple(spacing[goes.index(axis)] for axis in range(3))
+        coarsest = int(np.argmax(spacing))
+        if spacing[coarsest] > ANISOTROPIC * spacing[2]:
+            told = " x ".join(f"{value:g}" for value in spacing)
+            raise ValueError(
+                f"{path} of {key} has a spacing of {told} mm: are its slices along axis {coarsest}? Answer with --slice-axis"
+                f" {coarsest}, or with --slice-axis 2."
+            )
+    return 2
 
 
 def _mask_values(item: Item, mask: Any) -> set[int]:
@@ -161,11 +224,14 @@ def _mask_values(item: Item, mask: Any) -> set[int]:
     return {int(v) for v in found}
 
 
-def _shared_labels(values: dict[str, list[str]]) -> str | None:
-    """`--classes` with a class a label, where all tables have the same labels and they can be class names."""
+def _shared_labels(values: dict[str, list[str]]) -> dict[str, dict[str, list[Any]]] | None:
+    """A class a label, where all tables have the same labels and those make class names (COVID-19: COVID_19)."""
     labels = next(iter(values.values()))
-    same = all(other == labels for other in values.values()) and all(label.isidentifier() for label in labels)
-    return ",".join(f"{label}={label}" for label in labels) if same else None
+    names = [re.sub(r"\W+", "_", label) for label in labels]
+    named = all(name.isidentifier() for name in names) and len(set(names)) == len(names)
+    if not named or any(other != labels for other in values.values()):
+        return None
+    return {key: {name: [label] for name, label in zip(names, labels, strict=True)} for key in values}
 
 
 def _range(sizes: list[Any]) -> str:
@@ -196,23 +262,27 @@ def _classes(text: str | None, values: dict[str, list[Any]], task: str) -> dict[
     out: dict[str, dict[str, list[Any]]] = {key: {} for key in values}
     for part in (text or "").split(",") if values else []:
         name, found, where = part.partition("=")
-        if not found or not name.isidentifier():
+        if not found:
             raise ValueError(f"--classes {part}: write NAME=VALUES, e.g. lv=3 or lv=ours:3/theirs:1.")
-        own = dict(p.split(":", 1) for p in where.split("/") if ":" in p)
-        if set(own) - set(values):
+        if not name.isidentifier():
             raise ValueError(
-                f"--classes {part}: dataset {', '.join(sorted(set(own) - set(values)))} is not among {', '.join(values)}."
+                f"--classes {part}: the class's name {name!r} is to be of letters, digits and underscores, no digit first."
             )
+        parts = [place.partition(":") for place in where.split("/")]
+        own = {key: spec for key, colon, spec in parts if colon and key in values}
+        if own and len(own) < len(parts):
+            raise ValueError(f"--classes {part}: give each value one dataset of {', '.join(values)}: NAME=ours:1/theirs:2.")
         for key in values:
             spec = own.get(key) if own else where
             if spec is None:
                 continue  # a dataset without this class
             if task == "segmentation":
-                raw: list[Any] = [int(v) for v in spec.split("+") if v.strip().isdigit()]
+                raw: list[Any] = [int(v) if v.isdecimal() else v for v in spec.split("+")]
             else:
                 raw = spec.split("+")
-            if not raw or set(raw) - set(values[key]):
-                raise ValueError(f"--classes {part}: {spec!r} for {key} is not among its label values {values[key]}.")
+            if set(raw) - set(values[key]):
+                hint = f"; the datasets are {', '.join(values)}" if ":" in spec else ""
+                raise ValueError(f"--classes {part}: {spec!r} for {key} is not among its label values {values[key]}{hint}.")
             twice = [c for c, other in out[key].items() if set(other) & set(raw)]
             if twice:
                 raise ValueError(f"--classes {part}: {spec!r} of {key} is already of class {twice[0]}; choose one.")

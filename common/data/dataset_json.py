@@ -80,7 +80,10 @@ def _channel(content: dict[str, Any], channel: int | None, root: Path, name: str
     if not names:
         raise ValueError(f"{name}: {key!r} in {root / 'dataset.json'} lists no channel; add the image's modality")
     if channel is None and len(names) > 1:
-        raise ValueError(f"{name}: {root / 'dataset.json'} has {len(names)} channels {names}; say which with channel=N")
+        raise ValueError(
+            f"{name}: {root / 'dataset.json'} has {len(names)} channels {names}; say which: `channel: N` in the group file's"
+            f" entry, --dataset {name}=DIR:channel=N for new_group.py"
+        )
     if channel is not None and channel not in names:
         raise ValueError(f"{name}: channel {channel} is not among {names} of {root / 'dataset.json'}")
     return 0 if channel is None else channel

@@ -157,7 +157,8 @@ def load_facts(group_file: str | Path, dataset: str) -> Facts:
     """The facts of `dataset` as its group file states them.
 
     An entry with `module` takes `FACTS` of that module and may replace single fields; one without gives all fields and reads a
-    table (`common.data.table`) or an MSD / nnU-Net folder (`common.data.dataset_json`).
+    table (`common.data.table`) or an MSD / nnU-Net folder (`common.data.dataset_json`), of several channels that one which its
+    `channel` numbers.
 
     Raises:
         ValueError: the dataset is not in the group, or a key is missing, wrong or not a field of `Facts`; names file and key.
@@ -167,7 +168,7 @@ def load_facts(group_file: str | Path, dataset: str) -> Facts:
         raise ValueError(f"dataset {dataset!r} is not in {group_file}; choose from {', '.join(group['datasets'])}.")
     entry = dict(group["datasets"][dataset] or {})
     module = entry.pop("module", None)
-    known = {f.name for f in fields(Facts)} - {"name", "reader", "task"}
+    known = {f.name for f in fields(Facts)} - {"name", "reader", "task"} | ({"channel"} if module is None else set())
     if set(entry) - known:
         raise ValueError(f"{group_file}, dataset {dataset}: unknown keys {sorted(set(entry) - known)}; known: {sorted(known)}.")
     missing = [key for key in ("classes", "label_values") if key not in entry and module is None]
@@ -200,7 +201,8 @@ def _facts(dataset: str, entry: dict[str, Any], module: str | None, task: str) -
                 {**item, "case": f"{dataset}/{item['case'].split('/', 1)[1]}"} for item in facts.reader(root)
             ]
         return replace(facts, **({"name": dataset} | entry))
-    return Facts(name=dataset, task=task, reader=lambda root: read_folder(root, dataset, task=task), **entry)
+    channel = entry.pop("channel", None)
+    return Facts(name=dataset, task=task, reader=lambda root: read_folder(root, dataset, task=task, channel=channel), **entry)
 
 
 def _values(value: Any, what: str, task: str = "segmentation") -> tuple[Any, ...]:
@@ -215,12 +217,17 @@ def with_class(facts: Facts, items: Iterable[Item]) -> list[Item]:
     return [item for item in items if facts.class_of(item) is not None or item["label"] is None]
 
 
-def read_folder(root: Path, dataset: str, *, task: str = "segmentation") -> list[Item]:
-    """A user's folder: an MSD or nnU-Net one if it has a dataset.json and no index.csv, else a table."""
+def read_folder(root: Path, dataset: str, *, task: str = "segmentation", channel: int | None = None) -> list[Item]:
+    """A user's folder: an MSD or nnU-Net one if it has a dataset.json and no index.csv, else a table.
+
+    `channel` is that of a dataset.json with several.
+    """
     from . import dataset_json, table  # here, because they need Item from this module
 
     if (root / "dataset.json").is_file() and not (root / "index.csv").is_file():
         if task == "classification":
             raise ValueError(f"{root} lists masks in a dataset.json; to classify, write an index.csv with a column label.")
-        return dataset_json.cases(root, name=dataset)
+        return dataset_json.cases(root, name=dataset, channel=channel)
+    if channel is not None:
+        raise ValueError(f"{root}: a channel is picked by number in a dataset.json only; in a table name its files.")
     return table.cases(root, dataset, task=task)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from monai.data.utils import create_file_basename
 
@@ -18,7 +19,7 @@ def inputs(pattern: str) -> list[dict[str, str]]:
     Raises:
         FileNotFoundError: it matches none.
     """
-    paths = sorted(os.path.normpath(path) for path in glob.glob(pattern))
+    paths = sorted(os.path.normpath(path) for path in glob.glob(pattern))  # noqa: PTH207 (Path.glob takes no absolute pattern)
     if not paths:
         raise FileNotFoundError(f"--input {pattern} matches no file; give a path, or a pattern in quotes: 'scans/*.nii.gz'.")
     return [{"image": path} for path in paths]
@@ -30,7 +31,7 @@ def root_of(items: Sequence[dict[str, str]]) -> str:
     Raises:
         ValueError: two inputs would still be saved under one name, as it leaves out what follows the last dot.
     """
-    root = os.path.commonpath([os.path.dirname(item["image"]) for item in items])
+    root = os.path.commonpath([Path(item["image"]).parent for item in items])
     saved: dict[str, str] = {}
     for path in (item["image"] for item in items):
         name = create_file_basename("", path, "", data_root_dir=root, separate_folder=False, makedirs=False)

@@ -26,7 +26,9 @@ def read_csv(path: Path) -> pd.DataFrame:
             warnings.simplefilter("error", pd.errors.ParserWarning)
             table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
     except pd.errors.ParserWarning as error:
-        raise ValueError(f"{path} has rows of more fields than its header names; name the columns, or remove the commas.") from error
+        raise ValueError(
+            f"{path} has rows of more fields than its header names; name the columns, or remove the commas."
+        ) from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a CSV table ({brief(error)}); save it as UTF-8 text with commas.") from error
     return table.rename(columns=str.strip).map(str.strip)

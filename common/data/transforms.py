@@ -49,12 +49,13 @@ class LoadItemd(MapTransform):
     """Load images and masks channel-first, and refuse by name what cannot be trained on.
 
     A path is read by MONAI's `LoadImage` (NIfTI, PNG, JPEG, DICOM folder, the `.mat` files of Figshare); a list of 2-D files
-    becomes one volume, slices on the last axis; the channels of an RGB picture are averaged. Shapes: (1, H, W) for `dims=2`,
-    (1, X, Y, Z) for `dims=3`. `label: None` is passed over.
+    becomes one volume, slices on the last axis; the channels of an RGB picture are averaged, those of a mask must be equal.
+    Shapes: (1, H, W) for `dims=2`, (1, X, Y, Z) for `dims=3`. `label: None` is passed over.
 
     Raises:
         ValueError: a file is unreadable, empty, not finite, of other dimensions, an image in a mode whose numbers are no
-            intensities (a palette's, CMYK), or image and mask differ in shape or affine; the message names the file.
+            intensities (a palette's, CMYK), a mask in colours, or image and mask differ in shape or affine; the message
+            names the file.
     """
 
     def __init__(self, keys: Sequence[str], *, dims: int) -> None:
@@ -78,7 +79,9 @@ class LoadItemd(MapTransform):
             raise ValueError(message) from error
         if mode not in MODES:
             raise ValueError(f"{path} has the mode {mode}; intensities are expected: save it as an 8 or 16 bit grey image.")
-        if image.shape[0] in (3, 4) and self.dims == 2:  # an RGB or RGBA picture of a grey image
+        if image.shape[0] in (3, 4) and path.lower().endswith(PICTURES):  # an RGB or RGBA picture of a grey image
+            if key == "label" and not bool((image[:3] == image[:1]).all()):
+                raise ValueError(f"{path} is a mask in colours; save it as one channel of class values.")
             image = image[:3].float().mean(0, keepdim=True)
         if image.shape[0] != 1:
             raise ValueError(f"{path} has {image.shape[0]} channels; one is expected: save that one as a file of its own.")

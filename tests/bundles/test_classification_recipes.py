@@ -67,7 +67,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         run.mkdir(parents=True)
         torch.manual_seed(0)
         torch.save(EfficientNet(in_channels=1, out_channels=2).state_dict(), run / "model.pt")
-        for file, value in (("network", NETWORK), ("config", {"seed": 0, "image_size": 32}), ("folds", split | {"datasets": {name: split}})):
+        for file, value in (
+            ("network", NETWORK),
+            ("config", {"seed": 0, "image_size": 32}),
+            ("folds", split | {"datasets": {name: split}}),
+        ):
             (run / f"{file}.json").write_text(json.dumps(value))
     return root
 

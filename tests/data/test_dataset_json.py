@@ -48,7 +48,7 @@ def test_reads_an_nnunet_folder_and_picks_the_channel(tmp_path: Path) -> None:
     root = _folder(tmp_path, content, "imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii.gz", "labelsTr/a.nii.gz")
     (item,) = cases(root, name="x", channel=1)
     assert item["image"].endswith("a_0001.nii.gz") and item["case"] == "x/a"
-    with pytest.raises(ValueError, match=r"2 channels .* say which with channel=N"):
+    with pytest.raises(ValueError, match=r"2 channels .* say which: `channel: N`"):
         cases(root, name="x")
     with pytest.raises(ValueError, match="channel 2 is not among"):
         cases(root, name="x", channel=2)

@@ -178,9 +178,10 @@ def test_images_come_back_in_the_geometry_of_their_files(tmp_path: Path, mode: s
             np.testing.assert_allclose(np.diag(output[key].affine)[:2], np.diag(expected)[:2])
 
 
-def test_stacked_slices_come_back_as_a_volume_with_their_spacing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_stacked_slices_come_back_as_a_volume_with_their_spacing(tmp_path: Path, mode: str) -> None:
     raw = noise_mask((16, 24, 3))
-    parts = [write_image(tmp_path, f"s{z}", raw[..., z]) for z in range(3)]
+    parts = [write_image(tmp_path, f"s{z}", raw[..., z], mode) for z in range(3)]
     item = {
         "image": [part["image"] for part in parts],
         "label": [part["label"] for part in parts],
@@ -281,6 +282,16 @@ def test_names_an_image_that_cannot_be_trained_on(tmp_path: Path) -> None:
     assert "i0.png has 3 dimensions but a spacing of 2 numbers" in refusal(
         items[0] | {"image": [items[0]["image"]], "label": None, "spacing": [1.0, 1.0]}
     )
+
+
+def test_a_mask_in_colours_is_refused_and_one_that_is_grey_in_colours_is_not(tmp_path: Path) -> None:
+    item = write_image(tmp_path, "i", raw := noise_mask((8, 6)))
+    grey = Image.open(item["label"])
+    grey.convert("RGB").save(tmp_path / "rgb.png")
+    loaded = LoadItemd(["image", "label"], dims=2)(item | {"label": f"{tmp_path}/rgb.png"})
+    np.testing.assert_array_equal(loaded["label"][0].numpy(), raw.T)
+    Image.merge("RGB", [grey, grey.point(lambda value: 255 * (value == 0)), grey]).save(tmp_path / "colours.png")
+    assert "colours.png is a mask in colours" in refusal(item | {"label": f"{tmp_path}/colours.png"}, IMAGE)
 
 
 def test_a_dicom_folder_is_a_volume(tmp_path: Path) -> None:

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """new_group measures tables, asks instead of guessing, and writes bundles that the group file's facts match."""
 
+import json
+import shutil
 import sys
 from pathlib import Path
 
 import new_group
+import nibabel
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from PIL import Image
@@ -83,7 +87,11 @@ def test_a_folder_with_dataset_json_is_accepted_and_ct_is_asked_for_its_window(
         ([], r"which label values are which class.*acdc has \[0, 1, 2, 3\]; sunnybrook has \[0, 1\].*--classes"),
         (["--classes", "lv=7"], r"'7' for acdc is not among its label values"),
         (["--classes", "lv"], r"write NAME=VALUES"),
-        (["--classes", "lv=elsewhere:1"], r"dataset elsewhere is not among acdc, sunnybrook"),
+        (["--classes", "lv=1+x"], r"'1\+x' for acdc is not among its label values"),
+        (["--classes", "l-v=1"], r"the class's name 'l-v' is to be of letters"),
+        (["--classes", "lv=elsewhere:1"], r"'elsewhere:1' for acdc is not among .*; the datasets are acdc, sunnybrook"),
+        (["--classes", "lv=acdc:3/1"], r"give each value one dataset of acdc, sunnybrook"),
+        (["--classes", "lv=acdc:3/elsewhere:1"], r"give each value one dataset of acdc, sunnybrook"),
         (["--classes", "lv=acdc:3"], r"dataset sunnybrook has none of the classes"),
         (["--preset", "huge", "--classes", "lv=1"], r"--preset huge is unknown; choose paper or small"),
         (["--dataset", "acdc=x/index.csv", "--classes", "lv=1"], r"acdc is given twice"),
@@ -105,6 +113,99 @@ def test_a_group_is_not_overwritten_unasked(tables: Path, tmp_path: Path, monkey
     with pytest.raises(SystemExit, match=r"heart.yaml exists.*--force"):
         call(monkeypatch, *arguments)
     call(monkeypatch, *arguments, "--force")
+
+
+def test_bundles_of_another_group_are_not_overwritten(tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = heart(tables, tmp_path, "--classes", "lv=acdc:3/sunnybrook:1")
+    call(monkeypatch, *arguments)
+    before = {path: path.read_text() for path in tmp_path.rglob("*.*") if path.is_file()}
+    arguments[0] = "valves"
+    for force in ([], ["--force"]):
+        with pytest.raises(SystemExit, match=r"dataset acdc: .*teacher_acdc is a bundle of .*heart.yaml.*another name"):
+            call(monkeypatch, *arguments, *force)
+    assert before == {path: path.read_text() for path in tmp_path.rglob("*.*") if path.is_file()}
+
+
+def volumes(folder: Path, affines: dict[str, np.ndarray]) -> str:
+    """A table of volumes with masks; returns the argument for new_group."""
+    folder.mkdir(parents=True)
+    rows = ["image,mask,case_id"]
+    for name, affine in affines.items():
+        for kind in ("image", "mask"):
+            values = np.random.default_rng(0).integers(0, 2, (8, 7, 6)).astype(np.uint8)
+            nibabel.save(nibabel.Nifti1Image(values, affine), folder / f"{name}_{kind}.nii.gz")
+        rows.append(f"{name}_image.nii.gz,{name}_mask.nii.gz,{name}")
+    (folder / "index.csv").write_text("\n".join(rows) + "\n")
+    return f"--dataset={folder.name}={folder}/index.csv"
+
+
+def test_the_axis_of_the_slices_is_asked_for_where_files_leave_it_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    axial, first = np.diag([0.8, 0.8, 5, 1]), np.diag([5, 0.8, 0.8, 1])
+    coronal = np.array([[0, 0, 0.8, 0], [0.8, 0, 0, 0], [0, 5, 0, 0], [0, 0, 0, 1.0]])  # axes A, S, R: slices along S
+    out = tmp_path / "bundles"
+    start = ["vols", "--task", "segmentation", "--classes", "lesion=1", "--out", str(out)]
+
+    def geometry(name: str, *datasets: str) -> tuple[str | None, int]:
+        call(monkeypatch, name, *start[1:], *datasets)
+        facts = load_facts(out / f"{name}.yaml", datasets[0].split("=")[1])
+        return facts.orientation, facts.slice_axis
+
+    same = [volumes(tmp_path / name, {"a": axial, "b": axial}) for name in ("a1", "a2")]
+    assert geometry("alike", *same) == (None, 2)
+    along = [volumes(tmp_path / name, {"a": first, "b": first}) for name in ("f1", "f2")]
+    with pytest.raises(SystemExit, match=r"a_image\.nii\.gz of f1 has a spacing of 5 x 0\.8 x 0\.8 mm.*--slice-axis 0"):
+        call(monkeypatch, *start, *along)
+    assert not (out / "vols.yaml").exists()
+    assert geometry("along", *along, "--slice-axis", "0") == (None, 0)
+    mixed = [volumes(tmp_path / "m1", {"a": axial, "b": coronal}), volumes(tmp_path / "m2", {"a": axial})]
+    with pytest.raises(
+        SystemExit, match=r"a_image\.nii\.gz of m1 has RAS; .*b_image\.nii\.gz of m1 has ASR; .*Give --orientation"
+    ):
+        call(monkeypatch, *start, *mixed)
+    assert geometry("mixed", *mixed, "--orientation", "RAS") == ("RAS", 2)
+    with pytest.raises(SystemExit, match=r"has a spacing of 0\.8 x 5 x 0\.8 mm: are its slices along axis 1"):
+        geometry("mixed", *mixed, "--orientation", "RSA", "--force")
+
+
+def test_spacing_is_known_for_all_images_or_none(tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = {name: shutil.copytree(tables / name, tmp_path / name) for name in ("acdc", "sunnybrook")}
+    out = tmp_path / "bundles"
+    arguments = heart(tmp_path, out, "--classes", "lv=acdc:3/sunnybrook:1")
+    table = pd.read_csv(folders["acdc"] / "index.csv", dtype=str)
+    assert "spacing" not in table
+    table.assign(spacing=["1.5 1.5", *[""] * (len(table) - 1)]).to_csv(folders["acdc"] / "index.csv", index=False)
+    with pytest.raises(SystemExit, match=rf"gives the spacing of 1 images but not of {len(table) - 1}, such as .*png"):
+        call(monkeypatch, *arguments)
+    table.assign(spacing="1.5 1.5").to_csv(folders["acdc"] / "index.csv", index=False)
+    call(monkeypatch, *arguments)
+    assert load_facts(out / "heart.yaml", "acdc").spacing_known
+    assert not load_facts(out / "heart.yaml", "sunnybrook").spacing_known
+
+
+def test_a_channel_of_a_dataset_json_is_picked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [tmp_path / "data" / name for name in ("ours", "theirs")]
+    for seed, folder in enumerate(names):
+        for kind in ("imagesTr", "labelsTr"):
+            (folder / kind).mkdir(parents=True)
+        rng = np.random.default_rng(seed)
+        for case in range(3):
+            for channel, level in enumerate((20, 200)):
+                picture = Image.fromarray((rng.integers(0, 20, (16, 16)) + level).astype(np.uint8))
+                picture.save(folder / "imagesTr" / f"c{case}_{channel:04d}.png")
+            Image.fromarray(rng.integers(0, 2, (16, 16)).astype(np.uint8)).save(folder / "labelsTr" / f"c{case}.png")
+        content = {"channel_names": {"0": "T1", "1": "T2"}, "labels": {"background": 0, "lesion": 1}, "file_ending": ".png"}
+        (folder / "dataset.json").write_text(json.dumps(content))
+    out = tmp_path / "bundles"
+    arguments = ["both", "--task", "segmentation", "--classes", "lesion=1", "--out", str(out)]
+    ours, theirs = (f"--dataset={folder.name}={folder}" for folder in names)
+    with pytest.raises(SystemExit, match=r"has 2 channels .*--dataset theirs=DIR:channel=N"):
+        call(monkeypatch, *arguments, f"{ours}:channel=1", theirs)
+    call(monkeypatch, *arguments, f"{ours}:channel=1", f"{theirs}:channel=0")
+    for folder, channel in zip(names, (1, 0), strict=True):
+        found = load_facts(out / "both.yaml", folder.name).reader(folder)
+        assert [Path(item["image"]).name for item in found] == [f"c{case}_{channel:04d}.png" for case in range(3)]
+    with pytest.raises(SystemExit, match="channel 2 is not among"):
+        call(monkeypatch, *arguments, f"{ours}:channel=2", theirs, "--force")
 
 
 @pytest.fixture
@@ -141,6 +242,15 @@ def test_labels_that_all_tables_share_are_the_classes(
     assert "kids: 12 cases, 12 images (5 'ill', 6 'normal'), sizes 16 x 16" in capsys.readouterr().out
     roles = {f"{role}_{d}" for role in ("teacher", "student") for d in ("kids", "adults")}
     assert {p.name for p in out.iterdir() if p.is_dir()} == roles | {"joint_teacher_cxr", "multi_head_cxr"}
+
+
+def test_labels_that_are_no_names_become_classes_of_names(
+    hospitals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(hospitals / "other", hospitals / "another")
+    call(monkeypatch, *cxr(hospitals, tmp_path / "bundles", "other", "another"))
+    classes = load_facts(tmp_path / "bundles" / "cxr.yaml", "another").classes
+    assert classes == {"covid_19": ("covid 19",), "flu": ("flu",), "healthy": ("healthy",)}
 
 
 def test_labels_that_differ_are_asked_for(
