@@ -13,7 +13,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(RUN) -m pip install -e '.[dev]' -c constraints.txt
 	touch $@
 
-demo: setup ## The main job on phantoms: three teachers, joint teacher, student, baselines, report (demo/report/index.html)
+demo: setup ## The main job on phantoms: three teachers, joint teacher, student, baselines, report (demo/runs/report/index.html)
 	$(RUN) scripts/demo.py
 
 test: setup

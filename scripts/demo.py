@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -29,16 +30,18 @@ def demo(out: str = "demo", cases: int = 15, cores: int = 2) -> None:
         cases: volumes a dataset.
         cores: trainings side by side.
     """
-    start, place = time.time(), Path(out)
+    start, place = time.time(), ROOT / out
     if not (place / "data").exists():
-        run("scripts/make_phantoms.py", "--out", f"{out}/data", "--group", "ct", "--cases", str(cases), "--size", "48")
+        shutil.rmtree(part := place / "data.part", ignore_errors=True)  # of a demo that was stopped here
+        run("scripts/make_phantoms.py", "--out", str(part), "--group", "ct", "--cases", str(cases), "--size", "48")
+        part.rename(place / "data")
     modules = [f"--dataset={name}=common.data.{name}" for name in ("lits", "kits", "msd_lung")]
     group = [f"{out}/bundles", "--preset", "demo", "--force"]
     run("scripts/new_group.py", "ct", "--task", "segmentation", *modules, "--out", *group)
     study = ["--group", "ct", "--group-file", f"{out}/bundles/ct.yaml", "--data", f"{out}/data", "--runs", f"{out}/runs"]
     arms = ["--targets", "lits", "--seeds", "0", "--arms", "alone,multi_head,teacher,joint,distill", "--cores", str(cores)]
     run("scripts/study.py", *study, *arms)
-    report = place / "runs" / "report"
+    report = Path(out) / "runs" / "report"
     print(f"\n{(ROOT / report / 'table.md').read_text()}")
     print(f"pictures of predictions against truth: {report / 'panels.png'}; all on one page: {report / 'index.html'}")
     print(f"done in {(time.time() - start) / 60:.1f} minutes")

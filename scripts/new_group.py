@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Your own data in ten minutes: check the tables, measure what the facts need, write the group's bundles.
 
-    python scripts/new_group.py heart --task segmentation --dataset ours=data/ours/index.csv \\
-        --dataset theirs=data/theirs/index.csv \\
-        --classes lv=ours:3/theirs:1
+    python scripts/new_group.py heart --task segmentation --dataset our_mr=data/our_mr/index.csv \\
+        --dataset their_mr=data/their_mr/index.csv \\
+        --classes lv=our_mr:3/their_mr:1
 
-    python scripts/new_group.py pneumonia --task classification --dataset ours=data/ours/index.csv \\
-        --dataset theirs=data/theirs/index.csv \\
-        --classes normal=normal,pneumonia=ours:bacterial+viral/theirs:pneumonia
+    python scripts/new_group.py lungs --task classification --dataset our_xray=data/our_xray/index.csv \\
+        --dataset their_xray=data/their_xray/index.csv \\
+        --classes normal=normal,pneumonia=our_xray:bacterial+viral/their_xray:pneumonia
 """
 
 from __future__ import annotations

@@ -156,6 +156,7 @@ def _supervise(command: list[str], log: Path, stops: list[int], tick: Callable[[
     with log.open("w") as output:
         process = subprocess.Popen(
             command,
+            cwd=ROOT,  # configurations name their group files from there
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -74,6 +74,14 @@ def test_the_commands_name_files_and_keys_that_exist() -> None:
             assert key in config, f"{key} in {file}"
 
 
+def test_the_runs_that_it_names_are_of_datasets_that_it_names() -> None:
+    own = set(re.findall(r"--dataset (\w+)=", README))
+    shipped = {path.name.split("_", 1)[1] for path in (ROOT / "bundles").glob("student_*")}
+    runs = re.findall(r"runs/student_(\w+)/", README + (ROOT / "docs" / "monai_label.md").read_text())
+    assert len(own) == 4 and not own & shipped and runs and set(runs) <= own | shipped
+    assert set(re.findall(r"--targets (\w+)", README)) <= own | shipped
+
+
 def test_links_and_make_targets_exist() -> None:
     for target in re.findall(r"\]\((docs/[^)#]+)\)", README):
         assert (ROOT / target).is_file(), target

@@ -72,8 +72,9 @@ class Result:
         """Labelled target patients that training and validation saw."""
         if self.folds is None:
             return None if self.budget == ALL else int(self.budget)
-        splits = [self.folds, *self.folds.get("datasets", {}).values()]  # the run's own dataset, then each it read
-        cases = {case for split in splits for case in split["train"] + split["val"]}
+        # the run's own dataset, which is among those that it read wherever these are known
+        splits = self.folds.get("datasets", {}).values() or [self.folds]
+        cases = {case for split in splits if split.get("labelled", True) for case in split["train"] + split["val"]}
         return sum(case.startswith(f"{self.target}/") for case in cases)
 
 

@@ -69,6 +69,10 @@ def test_labelled_patients_of_a_run_over_several_datasets(add_run, runs):
     (path / "folds.json").write_text(json.dumps(acdc | {"datasets": {"acdc": acdc, "sun": sun}}))
     (result,) = find_results(runs, "cardiac", None)
     assert result.labelled() == 4
+    unread = {"acdc": acdc, "sun": sun | {"labelled": False}}  # r = 0: the target's images, without its labels
+    (path / "folds.json").write_text(json.dumps(sun | {"datasets": unread}))
+    (result,) = find_results(runs, "cardiac", None)
+    assert result.labelled() == 0
 
 
 def test_other_groups_and_other_targets_are_left_out(add_run, runs):

@@ -108,6 +108,13 @@ def contents(runs: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in runs.rglob("*") if path.name in ("model.pt", "metrics.json")}
 
 
+def test_a_study_works_from_the_repositorys_root_wherever_it_is_started(tmp_path, monkeypatch):
+    """Configurations name group files from there, which the report reads too."""
+    monkeypatch.chdir(tmp_path)
+    assert study_engine._supervise([sys.executable, "-c", "import os; print(os.getcwd())"], tmp_path / "log", [], str) == 0
+    assert (tmp_path / "log").read_text().strip() == str(ROOT)
+
+
 def test_study_runs_what_is_missing_and_then_nothing(place):
     first = call(place, "--threads", "2")
     assert first.returncode == 0, first.stderr
