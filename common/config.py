@@ -18,11 +18,12 @@ __all__ = ["live_config"]
 
 # Checked before anything is read: least values of whole numbers, and choices.
 LEAST = {"seed": 0, "image_size": 16, "batch_size": 1, "epoch_length": 1, "max_epochs": 1, "workers": 0}
+WORDS = {"true": "True", "false": "False", "null": "None", "none": "None"}  # YAML's, as which the command line takes Python's
 CHOICES: dict[str, tuple[Any, ...]] = {"architecture": ("UNet", "TransResUNet"), "r": (0, 1), "pairing": ("early", "late")}
 
 
 def live_config() -> dict[str, Any]:
-    """The configuration being run, overrides included, after a check of its keys and of `LEAST` and `CHOICES`.
+    """The configuration being run, overrides included, after a check of its keys, its words, `LEAST` and `CHOICES`.
 
     MONAI hands expressions the parsed values only and takes any override silently, so the parser is found among the callers.
     Known are the keys of the bundle's own files, of the overlays and of all recipes (one study's settings go to every stage).
@@ -37,6 +38,7 @@ def live_config() -> dict[str, Any]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # every run pays for it
     tracking: Any = DEFAULT_EXP_MGMT_SETTINGS["mlflow"]["configs"]  # keys that `--tracking` adds
     _check_keys(config, [tracking, *(yaml.load(file.read_text(), Loader=loader) for file in files)])
+    _check_words(config)
     for key, least in LEAST.items():
         value = config.get(key, least)
         if not _computed(value) and (isinstance(value, bool) or not isinstance(value, int) or value < least):
@@ -51,6 +53,16 @@ def live_config() -> dict[str, Any]:
 
 def _computed(value: Any) -> bool:
     return isinstance(value, str) and value[:1] in ("$", "@")
+
+
+def _check_words(config: Any, place: str = "") -> None:
+    """Refuse `--upright false`: it arrives as a text, and every text is true."""
+    items = config.items() if isinstance(config, dict) else enumerate(config)
+    for key, value in items:
+        if isinstance(value, dict | list):
+            _check_words(value, f"{place}{key}::")
+        elif isinstance(config, dict) and (word := WORDS.get(str(value))) and isinstance(value, str):
+            raise ValueError(f"{place}{key}: {value!r} is a text here; write {word}.")
 
 
 def _check_keys(config: Mapping[str, Any], known: Sequence[Mapping[str, Any]], place: str = "") -> None:

@@ -78,7 +78,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "student": {"features": [8, 8, 16, 32, 32, 8], "width": 4},
         },
         "classification": {
-            "training": _training(64, 8, 30, 10, 0.002, DECAY),
+            "training": _training(64, 8, 30, 20, 0.002, DECAY),  # so many that the curriculum ends
             "variants": {"EfficientNet": "test_efficientnet"},  # the smallest that timm has
         },
     },

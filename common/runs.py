@@ -24,7 +24,7 @@ from .handlers import save_atomic
 from .networks import FeatureNet
 
 __all__ = ["from_run", "from_runs", "predictors", "read_json", "run_setting", "start_run", "teachers_of", "test_items"]
-__all__ += ["test_slices", "validated_on", "validation_score"]
+__all__ += ["learned_from", "teacher_runs", "test_slices", "validated_on", "validation_score"]
 
 # Keys that may change between the start and the resume of a run without changing its result.
 # (max_epochs is not among them: learning-rate and adversarial schedules end with it, so a run cannot be made longer exactly.)
@@ -155,6 +155,28 @@ def teachers_of(config: Mapping[str, Any]) -> list[str]:
     """The runs that a configuration names as its `teacher` or `teachers`."""
     given = [ConfigParser(config).get_parsed_content(key) for key in ("teacher", "teachers") if key in config]
     return [run for runs in given if runs for run in ([runs] if isinstance(runs, str) else runs)]
+
+
+def teacher_runs(run_dir: str | Path) -> list[Path]:
+    """The runs that taught a run: beside it by bundle, variant and seed, so that a folder of runs may move; else as given."""
+    given = [Path(teacher) for teacher in teachers_of(read_json(run_dir, "config.json"))]
+    beside = [Path(run_dir).resolve().parents[2].joinpath(*teacher.parts[-3:]) for teacher in given]
+    return [near if near.is_dir() else teacher for near, teacher in zip(beside, given, strict=True)]
+
+
+def learned_from(run_dir: str | Path) -> list[str]:
+    """The datasets whose images a finished run or its teachers learned from, its own first.
+
+    Raises:
+        FileNotFoundError: a teacher's run is not there, so that nobody can tell.
+    """
+    names = list(read_json(run_dir, "folds.json", "datasets")["datasets"])
+    for teacher in teacher_runs(run_dir):
+        if not teacher.is_dir():
+            fix = "copy it back: the terms of the data that it learned from bind whom it taught"
+            raise FileNotFoundError(f"run {run_dir} was taught by {teacher}, which does not exist; {fix}.")
+        names += learned_from(teacher)
+    return list(dict.fromkeys(names))
 
 
 def start_run(run_dir: str, *, network: nn.Module, data: FoldData) -> None:

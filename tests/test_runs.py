@@ -182,6 +182,27 @@ def failure(tiny_stages, stage: str, folder: Path, teachers: Path | None = None,
     return f"{type(cause).__name__}: {cause}"
 
 
+def test_a_run_learned_from_what_its_teachers_learned_from(tmp_path: Path) -> None:
+    """Whatever `sources` says, which not every variant reads."""
+
+    def write(run: str, datasets: list[str], **config: object) -> Path:
+        (tmp_path / run).mkdir(parents=True)
+        (tmp_path / run / "config.json").write_text(json.dumps(config))
+        (tmp_path / run / "folds.json").write_text(json.dumps({"datasets": {name: {} for name in datasets}}))
+        return tmp_path / run
+
+    write("teacher_a/alone/0", ["a"])
+    teacher = write("teacher_b/for_a/0", ["b", "a"])
+    moved = ["/moved/runs/teacher_a/alone/0", "/moved/runs/teacher_b/for_a/0"]
+    write("joint_teacher_g/for_a/0", ["a"], teachers=moved, sources=["b"])
+    taught = write("student_a/distill_soft/0", ["a"], teacher="runs/joint_teacher_g/for_a/0", sources=[])
+    alone = write("student_a/distill_target_only/0", ["a"], teacher="runs/teacher_a/alone/0", sources=["b"])
+    assert runs.learned_from(taught) == ["a", "b"] and runs.learned_from(alone) == ["a"]
+    shutil.rmtree(teacher)
+    with pytest.raises(FileNotFoundError, match=r"for_a/0 was taught by /moved/runs/teacher_b/for_a/0, which does not exist"):
+        runs.learned_from(taught)
+
+
 def test_a_run_records_what_it_is(tiny_stages, trained: Path) -> None:
     run = tiny_stages.run_dir("alone", trained)
     config, splits = (json.loads((run / name).read_text()) for name in ("config.json", "folds.json"))

@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser
 from ..data.facts import Facts, load_facts, load_group
 from ..handlers import digest
 from ..networks import FeatureNet
-from ..runs import from_run, read_json, test_slices
+from ..runs import from_run, learned_from, read_json, test_slices
 
 __all__ = ["Source", "read_source"]
 
@@ -55,7 +55,7 @@ def read_source(run_dir: str | Path, *, dataset: str | None = None) -> Source:
 
     Raises:
         FileNotFoundError, ValueError: the run is missing, not trained to its end, damaged, or was not evaluated on `dataset`;
-            names the file and the command that is missing.
+            names the file and the command that is missing. Or a run that taught it is missing.
     """
     run = Path(run_dir)
     if (run / "configs").is_dir():
@@ -80,9 +80,8 @@ def read_source(run_dir: str | Path, *, dataset: str | None = None) -> Source:
     if metrics["weights"] != digest(run / "model.pt"):
         raise ValueError(f"{file} has the figures of other weights than {run / 'model.pt'}; evaluate the run again.")
     cases = {unit["case"] for unit in metrics["units"]}
-    learned = [name, *(config.get(key) for key in ("dataset", "target")), *(config.get("sources") or [])]
     about = group.get("about") or {}
-    datasets = {d: UNSTATED | (about.get(d) or {}) for d in dict.fromkeys(learned) if d in group["datasets"]}
+    datasets = {d: UNSTATED | (about.get(d) or {}) for d in dict.fromkeys([name, *learned_from(run)])}
     if "target" in network.spec:
         network = from_run(run, head=name)
     size = int(config["image_size"])

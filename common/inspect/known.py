@@ -52,7 +52,7 @@ CALLABLES: dict[str, str] = {  # _target_: the arguments that it may be given
     "monai.transforms.EnsureTyped": "keys track_meta",
     "monai.transforms.Invertd": "keys transform orig_keys nearest_interp to_tensor",
     "monai.transforms.Lambdad": "keys func",
-    "monai.transforms.LoadImaged": "keys ensure_channel_first",
+    "monai.transforms.LoadImaged": "keys reader ensure_channel_first",
     "monai.transforms.Orientationd": "keys axcodes labels",
     "monai.transforms.RandAdjustContrastd": "keys prob gamma",
     "monai.transforms.RandCropByPosNegLabeld": "keys label_key spatial_size num_samples",
@@ -74,9 +74,16 @@ CALLABLES: dict[str, str] = {  # _target_: the arguments that it may be given
     "torch.optim.Adam": "params lr",
 }
 
+# A picture of another mode (a palette's, CMYK) is turned into colours, whose mean is then its grey.
+PICTURE_READER = (
+    "monai.data.PILReader(converter=lambda picture: picture if picture.mode in ('1', 'L', 'I', 'I;16', 'F', 'RGB', 'RGBA')"
+    " else picture.convert('RGB')) if len(@spatial_size) == 2 else None"
+)
+
 # Arguments whose value decides what is run: timm looks up a name like hf-hub:... on the net, `pretrained` downloads, and a file
 # called .env or sitecustomize.py is read by whoever starts in its folder.
 VALUES: dict[str, re.Pattern[str]] = {
+    "reader": re.compile(re.escape(repr("$" + PICTURE_READER))),
     "model_name": re.compile(r"'[a-z0-9_.]+'"),
     "variant": re.compile(r"'[A-Za-z0-9_.]+'"),
     "pretrained": re.compile(r"False"),
@@ -116,11 +123,14 @@ EXPRESSIONS = (
     "@cases[4::5]",
     "1 + (@slice_axis or 0)",
     "'bilinear' if len(@spatial_size) == 2 else 'trilinear'",
+    PICTURE_READER,
+    "len(@spatial_size) == 3",
     "lambda image: image[:3].mean(0, keepdim=True)",
     "lambda inputs, network, axis=@slice_axis: network(inputs.movedim(2 + axis, 1).flatten(0, 1)).log_softmax(1)"
     ".unflatten(0, (len(inputs), -1)).logsumexp(1)",
     "monai.inferers.SimpleInferer() if @slice_axis is None else @slice_mean",
-    "lambda batch: [item['image'].meta for item in batch]",
+    "lambda batch: [{'filename_or_obj': '\"' + item['image'].meta['filename_or_obj'].replace('\"', '\"\"') + '\"'}"
+    " for item in batch]",
     "monai.handlers.from_engine('pred')",
     "Path(@output_dir).mkdir(parents=True, exist_ok=True)",
     "(Path(@output_dir) / 'probabilities.csv').write_text(','.join(['image', *@classes]) + '\\n')",

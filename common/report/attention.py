@@ -33,13 +33,19 @@ def grad_cam(network: FeatureNet, image: Tensor, label: int) -> np.ndarray:
     """Grad-CAM (Selvaraju et al. 2017) of class `label` at the bottleneck: (H, W) in [0, 1] for an image (1, H, W).
 
     MONAI's, but scaled so that 1 is the most attended place (its own scaling is turned round); all 0 where nothing speaks
-    for the class.
+    for the class, or no place more than another (a bottleneck of one pixel).
     """
     # of the image, so that the hooks fire for frozen encoders too; cloned, as slices may come from inference mode
     given = image[None].clone().requires_grad_()
-    cam = GradCAM(_Tapped(network), target_layers="bottleneck", postprocessing=ScaleIntensity(minv=0.0, maxv=1.0))
+    cam = GradCAM(_Tapped(network), target_layers="bottleneck", postprocessing=_scaled)
     with torch.enable_grad():
         return torch.as_tensor(cam(given, class_idx=label)).detach()[0, 0].numpy()
+
+
+def _scaled(cam: Tensor) -> Tensor:
+    """To [0, 1]; what differs by the rounding of its interpolation alone becomes 0."""
+    flat = cam.max() - cam.min() <= 1e-5 * cam.abs().max()
+    return torch.zeros_like(cam) if flat else torch.as_tensor(ScaleIntensity(minv=0.0, maxv=1.0)(cam))
 
 
 @torch.inference_mode()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..runs import teachers_of
+from ..runs import teacher_runs
 
 # the order of arms in tables and legends; others follow in alphabetical order
 ORDER = (
@@ -52,8 +52,7 @@ class Result:
     def total_seconds(self) -> float | None:
         """Training time of the run and of every run that it learned from, directly or not, each once.
 
-        None if one of them is not among the runs beside this one or has not recorded its time. A teacher is looked up by
-        bundle, variant and seed, so that a folder of runs may move.
+        None if one of them is not there or has not recorded its time.
         """
         needed, seconds = [self.path], dict[Path, float]()
         while needed:
@@ -64,8 +63,7 @@ class Result:
             if not (history.exists() and config.exists()):
                 return None
             seconds[run] = _json(history, ("seconds",))["seconds"]
-            teachers = teachers_of(_json(config, ()))
-            needed += [self.path.parents[2].joinpath(*Path(teacher).parts[-3:]) for teacher in teachers]
+            needed += teacher_runs(run)
         return sum(seconds.values())
 
     def labelled(self) -> int | None:

@@ -3,6 +3,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import monai.bundle
@@ -18,6 +19,7 @@ from common.bundle_files import join_recipe
 from common.data.facts import load_facts
 from common.data.fold import list_items, split_items
 from common.data.transforms import evaluation, inferer
+from common.errors import root_cause
 from common.networks import EfficientNet
 from common.runs import from_run
 
@@ -154,6 +156,47 @@ def test_inference_sees_what_evaluation_saw(place: Path, dataset: str) -> None:
     for item in facts.reader(place / "data" / dataset)[:4]:
         ours = evaluation(facts, 32)(dict(item))["image"]
         np.testing.assert_array_equal(transform({"image": item["image"]})["image"].numpy(), ours.numpy())
+
+
+@pytest.mark.parametrize("mode", ["P", "CMYK", "LA"])
+def test_a_picture_in_any_mode_is_classified_by_its_grey(place: Path, mode: str, tmp_path: Path) -> None:
+    """Training refuses modes whose numbers are no intensities; who deploys sees the picture that it shows."""
+    grey = Image.fromarray(np.add.outer(np.arange(40), np.arange(36)).astype(np.uint8) * 3)
+    grey.save(tmp_path / "grey.png")
+    shown = {
+        "P": grey.convert("RGB").quantize(256, dither=Image.Dither.NONE),  # in a palette's own order
+        "CMYK": grey.convert("CMYK"),
+        "LA": Image.merge("LA", [grey, grey.point(lambda value: 255 - value)]),
+    }[mode]
+    shown.save(path := tmp_path / f"x.{'tif' if mode == 'CMYK' else 'png'}")
+    with Image.open(path) as again:
+        assert again.mode == mode
+    parser = ConfigParser(ConfigParser.load_config_file(str(RECIPES / "inference_classification.yaml")) | deployed("xray"))
+    transform = parser.get_parsed_content("preprocessing")
+    image, expected = (transform({"image": str(file)})["image"].numpy() for file in (path, tmp_path / "grey.png"))
+    np.testing.assert_allclose(image, expected, atol=0.02)
+
+
+def test_file_names_with_commas_and_quotes_stay_one_cell(place: Path, tmp_path: Path) -> None:
+    names = ["Doe, John.png", 'a "b".png']
+    for name in names:
+        shutil.copy(place / "data" / "xray" / "0.png", tmp_path / name)
+    facts = {"classes": ["normal", "ill"], "head": "xray", "network_def": NETWORK, "input": "none"} | deployed("xray")
+    file = bundle(place, "xray", "inference", facts)
+    monai.bundle.run(run_id="inferring", config_file=file, input=f"{tmp_path}/*.png", output_dir=str(tmp_path / "out"))
+    with (tmp_path / "out" / "probabilities.csv").open() as table:
+        rows = list(csv.DictReader(table))
+    assert [row["image"] for row in rows] == sorted(str(tmp_path / name) for name in names)
+    assert all(float(row["normal"]) + float(row["ill"]) == pytest.approx(1, abs=1e-5) for row in rows)
+
+
+def test_a_volume_of_several_channels_is_refused(place: Path, tmp_path: Path) -> None:
+    nibabel.save(nibabel.Nifti1Image(np.zeros((20, 12, 16, 3), np.uint8), np.eye(4)), tmp_path / "x.nii.gz")
+    facts = {"classes": ["normal", "ill"], "head": "brain", "network_def": NETWORK, "input": "none"} | deployed("brain")
+    file = bundle(place, "brain", "inference", facts)
+    with pytest.raises(RuntimeError) as error:
+        monai.bundle.run(run_id="inferring", config_file=file, input=f"{tmp_path}/*.nii.gz", output_dir=str(tmp_path / "out"))
+    assert "to have 1 channels, but got 3 channels" in str(root_cause(error.value))
 
 
 def test_recipes_of_both_tasks_differ_in_what_the_tasks_differ_in() -> None:

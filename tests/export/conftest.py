@@ -93,7 +93,7 @@ def _export(root: Path) -> Exported:
     adapted = train("teacher_kits", "adapt", "for_lits", target="lits", **UNET)
     teachers = {"target": "lits", "sources": ["kits"], "teachers": [str(alone), str(adapted)]}
     joint = train("joint_teacher_ct", "train", "for_lits", **teachers)
-    taught = {"teacher": str(joint), "sources": ["kits"], "warmup": 0, "ramp": 1}
+    taught = {"teacher": str(joint), "sources": [], "warmup": 0, "ramp": 1}
     made = {
         "student_lits": train("student_lits", "distill", "distill", **taught, **UNET),
         "student_trans": train("student_lits", "distill", "trans", **taught, **TRANS),

@@ -33,6 +33,14 @@ def test_grad_cam_equals_its_formula(frozen):
         np.testing.assert_allclose(grad_cam(network, image, label), slow_cam(network, image.clone(), label), atol=1e-4)
 
 
+def test_a_bottleneck_of_one_pixel_tells_no_place():
+    torch.manual_seed(0)
+    network = EfficientNet(in_channels=1, out_channels=3).eval()
+    assert network.encode(torch.rand(1, 1, 32, 32))[-1].shape[2:] == (1, 1)
+    for label in range(3):
+        assert not grad_cam(network, torch.rand(1, 32, 32), label).any()
+
+
 def test_worst_median_and_best_by_the_student(classified, runs, classifiers):
     (pair,) = load_pairs(find_results(runs, "pneumonia", None))
     figure = attention([pair])
