@@ -18,7 +18,7 @@ __all__ = ["live_config"]
 
 # Checked before anything is read: least values of whole numbers, and choices.
 LEAST = {"seed": 0, "image_size": 16, "batch_size": 1, "epoch_length": 1, "max_epochs": 1, "workers": 0}
-WORDS = {"true": "True", "false": "False", "null": "None", "none": "None"}  # YAML's, as which the command line takes Python's
+WORDS = {"true": "True", "false": "False", "null": "None"}  # the command line takes Python's, not YAML's
 CHOICES: dict[str, tuple[Any, ...]] = {"architecture": ("UNet", "TransResUNet"), "r": (0, 1), "pairing": ("early", "late")}
 
 
@@ -61,8 +61,8 @@ def _check_words(config: Any, place: str = "") -> None:
     for key, value in items:
         if isinstance(value, dict | list):
             _check_words(value, f"{place}{key}::")
-        elif isinstance(config, dict) and (word := WORDS.get(str(value))) and isinstance(value, str):
-            raise ValueError(f"{place}{key}: {value!r} is a text here; write {word}.")
+        elif isinstance(config, dict) and isinstance(value, str) and value in WORDS:
+            raise ValueError(f"{place}{key}: {value!r} is a text here; write {WORDS[value]}.")
 
 
 def _check_keys(config: Mapping[str, Any], known: Sequence[Mapping[str, Any]], place: str = "") -> None:

@@ -161,7 +161,7 @@ def measure(name: str, place: Path, channel: int | None = None, *, task: str = "
         sizes.append(data["image"].shape[1:])
         if dims == 3 and isinstance(item["image"], str):
             affine = np.asarray(data["image"].affine)
-            codes = "".join(nib.orientations.aff2axcodes(affine))
+            codes = "".join(map(str, nib.orientations.aff2axcodes(affine)))
             axes.setdefault(codes, (item["image"], tuple(nib.affines.voxel_sizes(affine).tolist())))
         if item["label"] is not None:
             values.update(_mask_values(item, data["label"]) if masks else [item["label"]])
@@ -179,7 +179,7 @@ def measure(name: str, place: Path, channel: int | None = None, *, task: str = "
 
 
 def _spacing_known(place: Path, items: Sequence[Item], dims: int) -> bool:
-    """Whether volumes' files or the table say what a pixel measures; files that do not need a table that does for all."""
+    """Whether volumes' files or the table say what a pixel measures, for all images or for none."""
     silent = [item for item in items if dims == 2 or isinstance(item["image"], list)]
     without = [item for item in silent if "spacing" not in item]
     if without and len(without) < len(silent):
@@ -204,7 +204,7 @@ def _slice_axis(measured: dict[str, dict[str, Any]], orientation: str | None, sl
         return slice_axis
     for codes, key, path, spacing in axes:
         if orientation is not None:
-            ends = (nib.orientations.axcodes2ornt(axes) for axes in (codes, orientation))
+            ends = (nib.orientations.axcodes2ornt(end) for end in (codes, orientation))
             goes = nib.orientations.ornt_transform(*ends)[:, 0].tolist()
             spacing = tuple(spacing[goes.index(axis)] for axis in range(3))
         coarsest = int(np.argmax(spacing))
