@@ -265,16 +265,20 @@ class _Planner:
             case "distill_wide":
                 flags = {"wide": "True", "sources": _list(cell.sources)}
                 return [self.distill(cell, arm, self.joint(cell, wide=True), keys=_STUDENT_KEYS, flags=flags)]
-            case "distill_soft":
+            case "distill_soft" | "distill_soft_target_only":
                 flags = {"wide": "True", "sources": "[]", "gamma": "0", "delta": "0"}
                 flags |= {"beta": "[0, 0]"} if self.task == "segmentation" else {}
-                return [self.distill(cell, arm, self.joint(cell, wide=True), keys=_JOINT_KEYS, flags=flags)]
+                if arm == "distill_soft":
+                    return [self.distill(cell, arm, self.joint(cell, wide=True), keys=_JOINT_KEYS, flags=flags)]
+                own = ("network", "teacher", "geometric")
+                return [self.distill(cell, arm, self.teacher(cell), keys=own, flags=flags)]
             case "distill_target_only":
                 keys = ("network", "pairing", "k", "teacher", "geometric")
                 return [self.distill(cell, "distill_target_only", self.teacher(cell), keys=keys)]
             case "distill_equal_volume":
                 base = f"distill_equal_volume={volume}"
-                return [self.distill(cell, base, self.joint(cell, volume=volume), keys=_STUDENT_KEYS)]
+                flags = {"equal_volume": str(volume)}
+                return [self.distill(cell, base, self.joint(cell, volume=volume), keys=_STUDENT_KEYS, flags=flags)]
         raise ValueError(f"unknown arm {arm!r}; choose from {', '.join(ARMS)}")
 
 

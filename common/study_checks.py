@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 ARMS = {
     "alone": "the student's network trained on the target only: the baseline",
-    "alone_double": "the baseline with twice the images a step, as many as distill_wide, distill_soft and multi_head see",
+    "alone_double": "the baseline with twice the images a step, as many as distill_wide and distill_soft see",
     "pooled": "the student's network trained on the target and the sources together",
     "multi_head": "one shared encoder, one head a dataset",
     "source_only": "the student's network trained on a source, tested on the target",
@@ -22,9 +22,11 @@ ARMS = {
     "distill_wide": "the student of joint_wide, which also sees unlabelled target and source images",
     "distill_soft": "the student of joint_wide by its soft output alone, on the target's images, labelled or not",
     "distill_target_only": "the student of the target teacher",
+    "distill_soft_target_only": "distill_soft, but the student of the target teacher",
     "distill_equal_volume": "the student of equal_volume",
 }
-NEED_SOURCES = frozenset(ARMS) - {"alone", "alone_double", "teacher", "multi_head", "distill_target_only"}
+NEED_SOURCES = frozenset(ARMS) - {"alone", "alone_double", "teacher", "multi_head"}
+NEED_SOURCES -= {"distill_target_only", "distill_soft_target_only"}
 ONE_HEAD = ("pooled", "source_only")  # the target's labels and a source's share a head, so that both need the same classes
 NETWORKS = {  # a-b: teachers - student
     "segmentation": ("UNet", "TransResUNet", "TransResUNet-UNet"),

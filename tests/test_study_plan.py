@@ -106,6 +106,20 @@ EXPECTED = {
             },
         )
     },
+    "distill_soft_target_only": {
+        "teacher_acdc/alone/0": ("train", {}),
+        "student_acdc/distill_soft_target_only/0": (
+            "distill",
+            {
+                "teacher": "R/teacher_acdc/alone/0",
+                "wide": "True",
+                "sources": "[]",
+                "gamma": "0",
+                "delta": "0",
+                "beta": "[0, 0]",
+            },
+        ),
+    },
     "distill_target_only": {
         "teacher_acdc/alone/0": ("train", {}),
         "student_acdc/distill_target_only/0": ("distill", {"teacher": "R/teacher_acdc/alone/0"}),
@@ -114,7 +128,7 @@ EXPECTED = {
     | {
         "student_acdc/distill_equal_volume=2/0": (
             "distill",
-            {"teacher": "R/joint_teacher_cardiac/for_acdc_equal_volume=2/0"},
+            {"teacher": "R/joint_teacher_cardiac/for_acdc_equal_volume=2/0", "equal_volume": "2"},
         )
     },
 }

@@ -40,8 +40,8 @@ def choose_pair(
     for budget in dict.fromkeys(r.budget for r in part):  # results are sorted: all labels first
         arms = {key: list(found) for key, found in groupby((r for r in part if r.budget == budget), key=lambda r: r.key)}
         students = [key for key in arms if key[0].startswith(STUDENT)]
-        # the student of the target teacher is a control, but the only student where there are no sources
-        students = [key for key in students if key[0] != "distill_target_only"] or students
+        # a student of the target teacher is a control, but the only student where there are no sources
+        students = [key for key in students if not key[0].endswith("_target_only")] or students
         for student in sorted(students, key=lambda key: -_mean(arms[key])):
             base = baseline_for(student, arms, baseline)
             theirs = {} if base is None else {r.seed: r for r in arms[base]}

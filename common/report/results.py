@@ -13,8 +13,8 @@ from ..runs import teacher_runs
 # the order of arms in tables and legends; others follow in alphabetical order
 ORDER = (
     "source_only", "alone", "alone_double", "pooled", "multi_head", "teacher", "source_teacher", "joint_target_only",
-    "equal_volume", "joint", "joint_wide", "distill_target_only", "distill_equal_volume", "distill", "distill_wide",
-    "distill_soft",
+    "equal_volume", "joint", "joint_wide", "distill_target_only", "distill_soft_target_only", "distill_equal_volume", "distill",
+    "distill_wide", "distill_soft",
 )  # fmt: skip
 Key = tuple[str, str, tuple[tuple[str, str], ...]]  # arm, source, options
 ALL = "all"  # the label budget of runs without the key `cases`

@@ -26,6 +26,7 @@ def test_variant_is_a_base_and_settings(variant, base, settings):
     [
         ("student_acdc", "alone", ("alone", "")),
         ("student_acdc", "distill_target_only", ("distill_target_only", "")),
+        ("student_acdc", "distill_soft_target_only", ("distill_soft_target_only", "")),
         ("student_sun", "alone", ("source_only", "sun")),
         ("student_sun", "pooled", None),
         ("joint_teacher_cardiac", "for_acdc", ("joint", "")),
