@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
+import yaml
 
 from common.data.draws import EpochSampler
+from common.networks import EfficientNet, MedViT, TransResUNet, UNet
 from tests.distributed_stages import double_precision
 
 # SGD, because Adam turns the rounding error of a gradient that is truly 0 (a bias before a norm) into a full step.
@@ -27,6 +30,31 @@ NETWORKS = {
 JOINT = {"cardiac": {"network_def::norm": "instance"}, "pneumonia": {"dropout": 0, "attention_dropout": 0}}
 STAGES = ("alone", "adapt", "joint", "distill", "distill_wide", "multi_head")
 OVERLAY = "bundles/multi_gpu.yaml"
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: EfficientNet(in_channels=1, out_channels=2, variant="test_efficientnet"),
+        lambda: MedViT(in_channels=1, out_channels=2, variant="tiny"),
+        lambda: UNet(in_channels=1, out_channels=2, features=(4, 4, 8, 8, 8, 4)),
+        lambda: TransResUNet(in_channels=1, out_channels=2, width=4),
+    ],
+    ids=["EfficientNet", "MedViT", "UNet", "TransResUNet"],
+)
+def test_batch_norm_over_gpus_computes_the_same_network(build) -> None:
+    """What the overlay converts where there are GPUs; on one process it must give the same outputs."""
+    overlay = yaml.safe_load(Path(OVERLAY).read_text())
+    convert, found, _ = overlay["train::trainer::network"]["module"].partition(" if torch.cuda.is_available()")
+    assert found
+    torch.manual_seed(0)
+    network, image = build().eval(), torch.rand(2, 1, 64, 64)
+    norms = sum(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
+    with torch.no_grad():
+        expected = network(image)
+        converted = eval(convert.removeprefix("$").replace("@module", "network"), {"timm": timm, "network": network})
+        torch.testing.assert_close(converted(image), expected, rtol=0, atol=1e-6)
+    assert sum(isinstance(module, torch.nn.SyncBatchNorm) for module in converted.modules()) == norms > 0
 
 
 @pytest.fixture(scope="module", params=["tiny_stages", "tiny_classifiers"], ids=["segmentation", "classification"])

@@ -52,6 +52,7 @@ class Facts:
         slice_axis: the axis of 3-D arrays, after orientation, along which slices are cut.
         dims: 3 for volumes, 2 for images.
         spacing_known: False where files carry no spacing; surface distances are then in pixels.
+        masks_by_index: a mask of its image's shape lies on the image's voxels, whatever affine its own file states.
         middle_share: share of a volume's slices, around its middle, that carry the volume's class (classification; the outer
             slices of a head show no brain).
     """
@@ -67,6 +68,7 @@ class Facts:
     slice_axis: int = 2
     dims: int = 3
     spacing_known: bool = True
+    masks_by_index: bool = False
     middle_share: float = 1.0
 
     def __post_init__(self) -> None:

@@ -13,7 +13,9 @@ def cases(root: str | Path) -> list[Item]:
     """List `volume-N` with `segmentation-N`, in one folder or in the batch folders of the download.
 
     Decision: LiTS publishes no patient ids, so each volume is a case of its own. The test volumes (test-volume-N)
-    have no masks and are left out. The volumes lie in mixed orientations: readers go by the affine (orientation RAS).
+    have no masks and are left out. The volumes lie in mixed orientations: readers go by the affine (orientation RAS). The
+    download states nonsense in places: an affine of segmentation-53 that is not its volume's, so masks go by index; and
+    identity affines of volumes 28 to 47, whose orientation is then a guess and whose HD95 is in voxels.
     """
     return pair(
         root,
@@ -37,4 +39,5 @@ FACTS = Facts(
     window=(-100.0, 250.0),
     percentiles=None,
     orientation="RAS",
+    masks_by_index=True,
 )

@@ -50,7 +50,8 @@ class LoadItemd(MapTransform):
 
     A path is read by MONAI's `LoadImage` (NIfTI, PNG, JPEG, DICOM folder, the `.mat` files of Figshare); a list of 2-D files
     becomes one volume, slices on the last axis; the channels of an RGB picture are averaged, those of a mask must be equal.
-    Shapes: (1, H, W) for `dims=2`, (1, X, Y, Z) for `dims=3`. `label: None` is passed over.
+    Shapes: (1, H, W) for `dims=2`, (1, X, Y, Z) for `dims=3`. `label: None` is passed over. With `masks_by_index` a mask takes
+    the affine of its image.
 
     Raises:
         ValueError: a file is unreadable, empty, not finite, of other dimensions, an image in a mode whose numbers are no
@@ -58,9 +59,9 @@ class LoadItemd(MapTransform):
             names the file.
     """
 
-    def __init__(self, keys: Sequence[str], *, dims: int) -> None:
+    def __init__(self, keys: Sequence[str], *, dims: int, masks_by_index: bool = False) -> None:
         super().__init__(keys)
-        self.dims = dims
+        self.dims, self.masks_by_index = dims, masks_by_index
         self.load = LoadImage(image_only=True, ensure_channel_first=True)
         self.load.register(MatReader())
 
@@ -123,6 +124,8 @@ class LoadItemd(MapTransform):
                         f"{name} has shape {tuple(image.shape[1:])} but its image {other} has {tuple(reference.shape[1:])};"
                         " resample one onto the other's grid."
                     )
+                if self.masks_by_index:
+                    image.affine = reference.affine.clone()
                 if self.dims == 3 and not np.allclose(image.affine, reference.affine, atol=1e-2):
                     raise ValueError(f"{name} has another affine than its image {other}; resample one onto the other's grid.")
             else:
@@ -214,7 +217,7 @@ def preprocessing(facts: Facts, image_size: int) -> Compose:
     keys = ["image", "label"]
     old, new = label_map(facts)
     steps: list[Any] = [
-        LoadItemd(keys, dims=facts.dims),
+        LoadItemd(keys, dims=facts.dims, masks_by_index=facts.masks_by_index),
         LabelValuesd(["label"], values=facts.label_values),
         MapLabelValued("label", allow_missing_keys=True, orig_labels=old, target_labels=new),
     ]
@@ -260,7 +263,7 @@ def evaluation(facts: Facts, image_size: int) -> Compose:
         return Compose([*_labelled_image(facts), *_middle(facts), *_to_network(facts, image_size, ["image"])])
     old, new = label_map(facts)
     steps: list[Any] = [
-        LoadItemd(["image", "label"], dims=facts.dims),
+        LoadItemd(["image", "label"], dims=facts.dims, masks_by_index=facts.masks_by_index),
         LabelValuesd(["label"], values=facts.label_values),
         MapLabelValued("label", orig_labels=old, target_labels=new),
     ]

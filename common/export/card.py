@@ -13,7 +13,8 @@ __all__ = ["data_licence", "description", "full_metadata", "readme"]
 
 INTENDED = "Research, and drafts that a trained person checks. Not a medical device; not for diagnosis or treatment."
 # What the configurations import beside monai, torch and numpy.
-PACKAGES = {"segmentation": ("pytorch-ignite", "nibabel"), "classification": ("pytorch-ignite", "nibabel", "pillow", "timm")}
+RUNNING = ("pytorch-ignite", "nibabel", "fire", "tqdm")  # the command line and its progress bar too
+PACKAGES = {"segmentation": RUNNING, "classification": (*RUNNING, "pillow", "timm")}
 TEXTS = {
     "segmentation": {
         "fine_tuning": "`configs/train.json` fine-tunes it on volumes of your own; label volumes hold the class indices listed"
@@ -93,7 +94,8 @@ def readme(source: Source, name: str, meta: dict[str, Any]) -> str:
         "## **Performance**", "", _performance(source), "",
         "#### **TorchScript and ONNX**", "",
         f"`models/model.ts` and `models/model.onnx` (images of {size}x{size} pixels, any batch size) give the output of"
-        " `models/model.pt` to 1e-4. Do not rename `model.ts`: MONAI Deploy relies on its name.", "",
+        " `models/model.pt` to 1e-4. Do not rename `model.ts`: MONAI Deploy relies on its name. Hand MONAI Deploy's bundle"
+        " operator an `Image`, not a bare array: of an array it takes the first slice only.", "",
         "## **Additional Usage Steps**", "",
         *(["This bundle carries code in `scripts/`. Run the commands from its folder; `monai.bundle.load`, `ckpt_export` and"
            " federated clients need the folder on the path: `export PYTHONPATH=$PWD`.", ""] if carried else []),

@@ -33,7 +33,7 @@ CALLABLES: dict[str, str] = {  # _target_: the arguments that it may be given
     " additional_metrics val_handlers amp decollate",
     "monai.engines.SupervisedTrainer": "device max_epochs train_data_loader network optimizer loss_function inferer"
     " postprocessing key_train_metric train_handlers amp decollate",
-    "monai.handlers.CheckpointLoader": "load_path load_dict",
+    "monai.handlers.CheckpointLoader": "load_path load_dict map_location",
     "monai.handlers.CheckpointSaver": "save_dir save_dict save_final final_filename save_key_metric key_metric_filename",
     "monai.handlers.ClassificationSaver": "output_dir filename overwrite batch_transform output_transform",
     "monai.handlers.MeanDice": "include_background output_transform",
