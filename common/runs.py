@@ -26,6 +26,7 @@ from .networks import FeatureNet
 __all__ = ["from_run", "from_runs", "predictors", "read_json", "run_setting", "start_run", "teachers_of", "test_items"]
 __all__ += ["learned_from", "teacher_runs", "test_slices", "validated_on", "validation_score"]
 
+ROOT = Path(__file__).parents[1]  # from where runs are started, and name their group files
 # Keys that may change between the start and the resume of a run without changing its result.
 # (max_epochs is not among them: learning-rate and adversarial schedules end with it, so a run cannot be made longer exactly.)
 FREE = ("data_dir", "store_dir", "runs_dir", "device", "quiet", "teacher_floor")
@@ -228,11 +229,17 @@ def _check_teacher(run_dir: str, splits: Mapping[str, Mapping[str, Sequence[str]
 
 def _same(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> None:
     for key, before, now in _differences(old, new):
-        if key not in FREE:
+        moved = key in ("teacher", "teachers") and _names(before) == _names(now)
+        if key not in FREE and not moved:
             raise ValueError(
                 f"{path.parent} was begun with another {key} ({path.name}: {str(before)[:80]}, now {str(now)[:80]});"
                 " give the new run another variant, or remove that folder."
             )
+
+
+def _names(runs: Any) -> list[tuple[str, ...]]:
+    """Bundle, variant and seed of each run, wherever the folder of runs lies."""
+    return [Path(str(run)).parts[-3:] for run in ([runs] if isinstance(runs, str) else runs or [])]
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -258,7 +265,7 @@ def test_slices(
     splits = read_json(run, "folds.json", "datasets")["datasets"]
     if dataset not in splits:
         raise ValueError(f"run {run} has no fold of dataset {dataset}; it knows {', '.join(splits)}.")
-    facts = load_facts(config["group_file"], dataset)
+    facts = load_facts(ROOT / config["group_file"], dataset)
     parser = ConfigParser(config | ({} if data_dir is None else {"data_dir": data_dir}))  # expressions as they were written
     data_dir, store_dir, size = (parser.get_parsed_content(key) for key in ("data_dir", "store_dir", "image_size"))
     store = SliceStore(store_dir, facts, list_items(facts, data_dir), size)

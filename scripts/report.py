@@ -11,7 +11,9 @@ sys.path.insert(0, str(ROOT))  # `common` is used from the checkout
 from common.report import write_records, write_report  # noqa: E402
 
 
-def report(runs: str, group: str, out: str, targets: str | tuple[str, ...] = (), records: str = "") -> None:
+def report(
+    runs: str, group: str, out: str, targets: str | tuple[str, ...] = (), records: str = "", data: str | None = None
+) -> None:
     """Tables, intervals, figures and index.html of the runs evaluated so far.
 
     Args:
@@ -22,11 +24,12 @@ def report(runs: str, group: str, out: str, targets: str | tuple[str, ...] = (),
             multi-head runs were evaluated on
         records: a .tar.xz to write, too, of what the report was made of, without weights; unpacked among other runs it is
             reported with them
+        data: the folder of the datasets, if it is not where it was during training
     """
     # fire turns `--targets a,b` into a tuple and `--targets a` into a string
     names = targets.split(",") if isinstance(targets, str) else list(targets)
     try:
-        index = write_report(Path(runs), group, Path(out), targets=names)
+        index = write_report(Path(runs), group, Path(out), targets=names, data_dir=data)
         if records:
             write_records(Path(runs), group, Path(records), targets=names)
     except (ValueError, FileNotFoundError) as error:

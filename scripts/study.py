@@ -97,7 +97,8 @@ def study(
         bundles=os.path.relpath(group_path.parent, ROOT) if group_path.is_relative_to(ROOT) else str(group_path.parent),
     )
     check_files(planned.jobs, data_dir)
-    check_settings(planned.jobs, runs_dir, settings)
+    check_settings(runs_dir, settings)
+    check_records(planned.jobs, runs_dir)
     if profile and not (Path(profile) / "config.yaml").is_file():
         raise ValueError(f"--profile {profile}: there is no file {Path(profile) / 'config.yaml'}")
     state = runs_dir / ".study"
@@ -106,7 +107,7 @@ def study(
         with tempfile.TemporaryDirectory() as folder:
             return preview(content | {"state": folder}, cores=cores, profile=profile)
     maker = [sys.executable, str(ROOT / "scripts" / "report.py"), "--runs", str(runs_dir), "--group", group]
-    maker += ["--targets", ",".join(split(targets)), "--out", str(runs_dir / "report")]
+    maker += ["--targets", ",".join(split(targets)), "--data", str(data_dir), "--out", str(runs_dir / "report")]
     return execute(content | {"state": str(state)}, cores=cores, profile=profile, report=maker if report else None)
 
 
@@ -168,17 +169,26 @@ def check_files(jobs: Sequence[Job], data: Path) -> None:
         raise ValueError(f"the study needs configs that do not exist: {', '.join(missing)}; `make sync` writes them")
 
 
-def check_settings(jobs: Sequence[Job], runs: Path, settings: dict[str, str]) -> None:
-    """Refuse to mix runs of different `--set` in one folder: the variant does not tell them apart."""
+def check_settings(runs: Path, settings: dict[str, str]) -> None:
+    """Refuse to mix runs of different `--set` in one folder, whose arms and seeds would then be compared with each other."""
+    for record in sorted((runs / ".study" / "jobs").glob("train__*.json")):
+        status = json.loads(record.read_text())
+        run, before = runs / status["name"].removeprefix("train "), status["settings"]
+        if (run / "config.json").is_file() and before != settings:
+            told = ",".join(f"{key}={value}" for key, value in before.items()) or "nothing"
+            raise ValueError(f"{run} was trained with --set {told}: give the same, another --runs, or delete it")
+
+
+def check_records(jobs: Sequence[Job], runs: Path) -> None:
+    """Refuse to train again what is there as a record without weights: what it taught was measured with those weights."""
     for job in jobs:
-        record = runs / ".study" / "jobs" / f"{slug(job)}.json"
-        if job.kind == "train" and record.is_file() and (runs / job.run_id / "config.json").is_file():
-            before = json.loads(record.read_text())["settings"]
-            if before != settings:
-                told = ",".join(f"{key}={value}" for key, value in before.items()) or "nothing"
-                raise ValueError(
-                    f"{runs / job.run_id} was trained with --set {told}: give the same, another --runs, or delete it"
-                )
+        run = runs / job.run_id
+        recorded = job.kind == "train" and (run / "history.json").exists() and not (run / "checkpoints").exists()
+        if recorded and not all(Path(output).exists() for output in job.outputs):
+            raise ValueError(
+                f"{run} is a record without weights, and training it again would replace its figures: leave its seed or arm"
+                " out, give another --runs, or delete it"
+            )
 
 
 def slug(job: Job) -> str:

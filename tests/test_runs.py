@@ -328,6 +328,20 @@ def test_a_complete_run_may_be_started_again_from_elsewhere(tiny_stages, trained
     assert model.read_bytes() == before
 
 
+def test_a_folder_of_runs_may_move(tiny_stages, tmp_path: Path) -> None:
+    for stage in ("alone", "adapt", "joint"):
+        tiny_stages.train(stage, tmp_path / "old", teachers=tmp_path / "old", **SMALL)
+    (tmp_path / "old").rename(moved := tmp_path / "new")
+    model = tiny_stages.run_dir("joint", moved) / "model.pt"
+    before = model.read_bytes()
+    tiny_stages.train("joint", moved, teachers=moved, **SMALL)  # complete, and the same teachers
+    assert model.read_bytes() == before
+    others = {"teachers": [str(tiny_stages.run_dir(stage, moved)) for stage in ("adapt", "alone")]}
+    with pytest.raises(Exception) as error:
+        monai.bundle.run(**tiny_stages.job("joint", moved, teachers=moved, **SMALL) | others)
+    assert "was begun with another teachers" in str(root_cause(error.value))
+
+
 def test_a_teacher_of_another_fold_is_refused(tiny_stages, trained: Path, tmp_path: Path) -> None:
     teacher = tiny_stages.run_dir("alone", trained)
     found = failure(tiny_stages, "distill", tmp_path, teacher=str(teacher), seed=1)

@@ -80,7 +80,7 @@ def _saved(points: dict[str, Point], base: Curve, seeds: set[str]) -> Row:
 def printed(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     header = ["target", "student", "labelled patients", rows[0]["metric"], "the baseline needs", "scans saved", "seeds"]
     return header, [
-        [row["target"], row["student"], f"{row['labelled_patients']:.4g}", f"{row['value']:.4f}", row["baseline_needs"],
+        [row["target"], row["student"], f"{row['labelled_patients']:.6g}", f"{row['value']:.4f}", row["baseline_needs"],
          row["scans_saved"], str(row["seeds"])]
         for row in rows
     ]  # fmt: skip

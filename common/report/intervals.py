@@ -49,7 +49,7 @@ def _compare(student: Sequence[Result], baseline: Sequence[Result], samples: int
 
 
 def printed(rows: Sequence[Row]) -> dict[str, tuple[list[str], list[list[str]]]]:
-    """target -> (header, rows of text); * marks an interval that excludes zero."""
+    """target -> (header, rows of text); * marks an interval that excludes zero, but of ECE, see texts.py."""
     tables = {}
     pairs = ("cases", "student", "baseline")
     for target, of_target in groupby(rows, key=lambda row: row["target"]):
@@ -68,6 +68,6 @@ def printed(rows: Sequence[Row]) -> dict[str, tuple[list[str], list[list[str]]]]
 def _text(row: Row | None) -> str:
     if row is None:
         return ""
-    star = " *" if row["low"] > 0 or row["high"] < 0 else ""
+    star = " *" if row["metric"] != "ece" and (row["low"] > 0 or row["high"] < 0) else ""
     mean, low, high = (number(row["metric"], row[key], sign="+") for key in ("difference", "low", "high"))
     return f"{mean} [{low}, {high}]{star}"

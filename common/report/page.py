@@ -4,6 +4,7 @@
 import base64
 import csv
 import html
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ from . import efficiency, intervals, table
 from .attention import attention
 from .confusion import confusion, reliability
 from .curves import label_efficiency, learning_curves, scans_saved
-from .pairs import load_pairs
+from .pairs import Pair, load_pairs
 from .pictures import panels
-from .results import find_results
+from .results import Result, find_results
 from .tasks import HEADINGS, MAIN
 from .texts import FIGURES, NOTES, TABLES, TSNE
 from .tsne import tsne
@@ -32,17 +33,26 @@ STYLE = (
 )
 
 
-def write_report(runs: Path, group: str, out: Path, *, targets: Sequence[str] | None = None, samples: int = 10000) -> Path:
+def write_report(
+    runs: Path,
+    group: str,
+    out: Path,
+    *,
+    targets: Sequence[str] | None = None,
+    samples: int = 10000,
+    data_dir: str | None = None,
+) -> Path:
     """Write the report of `group` and return its index.html, which is written last.
 
     Arms, seeds and budgets that have not run are absent; nothing at all raises (see `find_results`). Figures that an
-    earlier report wrote and this one has no data for are removed.
+    earlier report wrote and this one has no data for are removed. Pictures of test images need the weights and the data (in
+    `data_dir`, or where training found them): if these cannot be read, the report is written without and says why.
     """
     results = find_results(runs, group, targets)
     table_rows = table.table_rows(results)
     interval_rows = intervals.interval_rows(results, samples=samples)
     saved_rows = efficiency.saved_rows(results)
-    pairs = load_pairs(results)
+    pairs, lack = _pairs(results, data_dir)
     drawn: dict[str, Callable[[], Figure | None]] = {
         "learning_curves": lambda: learning_curves(results),
         "confusion": lambda: confusion(results),
@@ -65,8 +75,18 @@ def write_report(runs: Path, group: str, out: Path, *, targets: Sequence[str] | 
         _write_markdown(out / f"{name}.md", _filled(NOTES[task][name], task), sections[name])
     images = {name: image for name, draw in drawn.items() if (image := _write_figure(out / f"{name}.png", draw()))}
     index = out / "index.html"
-    index.write_text(_page(group, task, sections, images), encoding="utf-8")
+    index.write_text(_page(group, task, sections, images, lack), encoding="utf-8")
     return index
+
+
+def _pairs(results: Sequence[Result], data_dir: str | None) -> tuple[list[Pair], str]:
+    """What pictures show, and why there is nothing."""
+    try:
+        return load_pairs(results, data_dir=data_dir), ""
+    except (OSError, ValueError) as error:
+        lack = f"No pictures of test images: {error}"
+        warnings.warn(lack, stacklevel=3)
+        return [], lack
 
 
 def _filled(text: str, task: str) -> str:
@@ -103,12 +123,13 @@ def _write_figure(path: Path, figure: Figure | None) -> bytes | None:
     return path.read_bytes()
 
 
-def _page(group: str, task: str, sections: Mapping[str, Mapping[str, Printed]], images: Mapping[str, bytes]) -> str:
+def _page(group: str, task: str, sections: Mapping[str, Mapping[str, Printed]], images: Mapping[str, bytes], lack: str) -> str:
     parts = [f"<h1>Study: {html.escape(group)}</h1>"]
     for name, tables in sections.items():
         if tables:
             parts.append(f"<h2>{TABLES[name]}</h2><p>{html.escape(_filled(NOTES[task][name], task))}</p>")
             parts += [f"<h3>{html.escape(title)}</h3>{_html_table(*printed)}" for title, printed in tables.items()]
+    parts += [f"<p>{html.escape(lack)}</p>"] if lack else []
     for name, (title, caption) in FIGURES.items():
         if name in images:
             data = base64.b64encode(images[name]).decode()

@@ -60,14 +60,14 @@ def name_of(result: Result) -> str:
     return label(result.key) + ("" if result.budget == ALL else f", {result.budget} labelled")
 
 
-def load_pairs(results: Sequence[Result]) -> list[Pair]:
-    """The networks and slices of every target that has a trained baseline and student."""
+def load_pairs(results: Sequence[Result], *, data_dir: str | None = None) -> list[Pair]:
+    """The networks and slices of every target that has a trained baseline and student; `data_dir` as in `test_slices`."""
     pairs = []
     for target in sorted({r.target for r in results}):
         if chosen := choose_pair(results, target):
             names = tuple(name_of(r) for r in chosen)
             networks = tuple(from_run(str(r.path)).eval() for r in chosen)
-            slices = test_slices(str(chosen[1].path), target, SLICES[chosen[1].task])
+            slices = test_slices(str(chosen[1].path), target, SLICES[chosen[1].task], data_dir=data_dir)
             classes = tuple(chosen[1].metrics.get("classes", ()))
             pairs.append(Pair(target, names, networks, slices, classes))  # type: ignore[arg-type]  # both are pairs
     return pairs

@@ -103,13 +103,14 @@ def printed(rows: Sequence[Row]) -> dict[str, tuple[list[str], list[list[str]]]]
         unit = next((row["hd95_unit"] for row in part if row.get("hd95_unit")), "")
         metrics = [metric for metric in HEADINGS if f"{metric}_mean" in part[0]]
         names = [f"{HEADINGS[metric]} ({unit})" if metric == "hd95" and unit else HEADINGS[metric] for metric in metrics]
-        tested = "empty predictions" if "units" in part[0] else "images"
-        cost = [tested, "training s", "total s", "parameters", "s a case"]
-        tables[target] = (["arm", "labelled patients", "seeds", *names, *cost], [_text(row, metrics) for row in part])
+        alarms = any(row.get("empty_truth") for row in part)
+        tested = ["empty predictions", *(["false alarms"] if alarms else [])] if "units" in part[0] else ["images"]
+        cost = [*tested, "training s", "total s", "parameters", "s a case"]
+        tables[target] = (["arm", "labelled patients", "seeds", *names, *cost], [_text(row, metrics, alarms) for row in part])
     return tables
 
 
-def _text(row: Row, metrics: Sequence[str]) -> list[str]:
+def _text(row: Row, metrics: Sequence[str], alarms: bool) -> list[str]:
     def cost(name: str, form: str) -> str:
         return "" if row[name] is None else format(row[name], form)
 
@@ -117,13 +118,14 @@ def _text(row: Row, metrics: Sequence[str]) -> list[str]:
     for metric in metrics:
         mean, sd = number(metric, row[f"{metric}_mean"]), number(metric, row[f"{metric}_sd"])
         cells.append(f"{mean} ± {sd}" if sd else mean)
-    patients = cost("labelled_patients", ".4g")
+    patients = cost("labelled_patients", ".6g")
     budget = row["cases"] if patients in ("", row["cases"]) else f"{row['cases']} ({patients})"
     if patients == "0":  # source_only reads no label of the target, whatever the budget
         budget = patients
-    tested = f"{row['empty_prediction']} of {row['units']}" if "units" in row else str(row["images"])
+    tested = [f"{row['empty_prediction']} of {row['units']}"] if "units" in row else [str(row["images"])]
+    tested += [f"{row['false_alarms']} of {row['empty_truth']}"] if alarms else []
     return [
-        *(row["arm"], budget, str(row["seeds"]), *cells, tested),
+        *(row["arm"], budget, str(row["seeds"]), *cells, *tested),
         *(cost("training_seconds", ",.0f"), cost("total_seconds", ",.0f")),
         *(cost("parameters", ",.0f"), cost("seconds_per_case", ".3f")),
     ]

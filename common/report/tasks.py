@@ -54,7 +54,8 @@ def counts(results: Sequence[Result]) -> dict[str, Any]:
         return {"images": len(rows)}
     true = [row for row in rows if not row["empty_truth"]]
     empty = {"empty_truth": len(rows) - len(true), "empty_prediction": sum(row["empty_prediction"] for row in true)}
-    return {"units": len(true)} | empty
+    alarms = sum(row["empty_truth"] and not row["empty_prediction"] for row in rows)
+    return {"units": len(true)} | empty | {"false_alarms": alarms}
 
 
 def hd95_units(results: Iterable[Result]) -> list[str]:

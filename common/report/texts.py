@@ -47,13 +47,18 @@ COST = (
     " Training s is the time of an arm's own run; total s adds every run that it learned from, each once (empty where one of "
     "them is missing)."
 )
+TRAINED = (
+    "* = the interval excludes zero. It speaks of the networks that were trained: how much other trainings of them would "
+    "differ is not in it, and of one or two seeds not in the mean either."
+)
 NOTES: Mapping[str, Mapping[str, str]] = {
     "segmentation": {
         "table": "Mean ± standard deviation of the per-seed means (in cross-validation a seed is a fold). Metrics are "
-        "computed a volume (a case where there are no volumes). Units with an empty truth are left out; empty predictions "
-        "count with Dice 0 and HD95 = the image diagonal, and their number is given." + COST,
+        "computed a volume (a case where there are no volumes). Units with an empty truth are left out, and those where "
+        "something was found nevertheless counted as false alarms; empty predictions count with Dice 0 and HD95 = the image "
+        "diagonal, and their number is given." + COST,
         "intervals": "Student minus baseline, mean over patients, with the 95 % interval of a paired bootstrap over "
-        "patients; all seeds of a patient are drawn together. * = the interval excludes zero. For HD95 less is better.",
+        "patients; all seeds of a patient are drawn together. " + TRAINED + " For HD95 less is better.",
         "scans_saved": SAVED,
     },
     "classification": {
@@ -61,8 +66,9 @@ NOTES: Mapping[str, Mapping[str, str]] = {
         "of the seed. Balanced accuracy is the mean recall of the classes, AUROC the mean over classes of one against the rest "
         "(without seeds whose test set lacks a class), ECE the calibration error in 15 bins (less is better)." + COST,
         "intervals": "Student minus baseline, mean over seeds, with the 95 % interval of a paired bootstrap over patients: "
-        "patients are drawn with all their images and seeds, and every metric is computed anew on what was drawn. * = the "
-        "interval excludes zero. For ECE less is better.",
+        "patients are drawn with all their images and seeds, and every metric is computed anew on what was drawn. "
+        + TRAINED
+        + " For ECE less is better; it is biased upwards, the more so in a resample, so that it gets no *.",
         "scans_saved": SAVED,
     },
 }

@@ -146,7 +146,7 @@ def networks(monkeypatch):
         label[:, 4 : 8 + index, 4:12] = 1
         slices.append((label + 0.2 * torch.randn(1, 16, 16, generator=generator), label, f"acdc/{index}"))
     monkeypatch.setattr("common.report.pairs.from_run", lambda run: TinyNetwork(0.5 if "distill" in run else 0.8))
-    monkeypatch.setattr("common.report.pairs.test_slices", lambda run, dataset, n: slices[:n])
+    monkeypatch.setattr("common.report.pairs.test_slices", lambda run, dataset, n, data_dir=None: slices[:n])
     return slices
 
 
@@ -176,5 +176,5 @@ def classifiers(monkeypatch):
         image[:, :, : 8 if index % 2 else 0] += 0.1 * index
         slices.append((image, torch.tensor(index % 2), f"kermany/{index}"))
     monkeypatch.setattr("common.report.pairs.from_run", lambda run: TinyClassifier(4.0 if "distill" in run else 1.0))
-    monkeypatch.setattr("common.report.pairs.test_slices", lambda run, dataset, n: slices[:n])
+    monkeypatch.setattr("common.report.pairs.test_slices", lambda run, dataset, n, data_dir=None: slices[:n])
     return slices

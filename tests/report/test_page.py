@@ -42,6 +42,17 @@ def test_report_is_complete_self_contained_and_deterministic(study, runs, networ
         assert path.read_bytes() == (again.parent / path.name).read_bytes(), path.name
 
 
+def test_without_data_the_tables_are_written_and_the_page_says_why(study, runs, networks, tmp_path, monkeypatch):
+    def gone(run, dataset, n, data_dir):
+        raise FileNotFoundError(f"dataset folder {data_dir}/{dataset} does not exist")
+
+    monkeypatch.setattr("common.report.pairs.test_slices", gone)
+    with pytest.warns(UserWarning, match="No pictures of test images: dataset folder else/where/acdc does not exist"):
+        index = write_report(runs, "cardiac", tmp_path / "report", samples=200, data_dir="else/where")
+    assert names(index.parent) == FILES - {"panels.png", "tsne.png"}
+    assert "No pictures of test images: dataset folder else/where/acdc does not exist" in index.read_text()
+
+
 def test_csv_holds_the_numbers(study, runs, networks, tmp_path):
     write_report(runs, "cardiac", tmp_path, samples=200)
     with (tmp_path / "table.csv").open() as file:

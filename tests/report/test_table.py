@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import json
 import statistics
 
 import pytest
@@ -107,10 +108,22 @@ def test_printed_cells(study, runs):
     assert alone["DSC"] == "0.7000 ± 0.0707"
     assert alone["HD95 (px)"] == "30.00 ± 7.07"
     assert alone["empty predictions"] == "0 of 4"
+    assert alone["false alarms"] == "0 of 2"
     source = dict(zip(header, lines[0], strict=True))
     assert (source["arm"], source["labelled patients"]) == ("source_only (sun)", "0")
     few = [line[1] for line in lines if line[0] == "distill"]
     assert few == ["all (40)", "10", "5"]
+
+
+def test_what_is_found_where_nothing_is_is_counted(add_run, runs):
+    path = add_run("student_a/alone/0", "a", [0.5, None, None]) / "test" / "a" / "metrics.json"
+    metrics = json.loads(path.read_text())
+    metrics["units"][2]["empty_prediction"] = False
+    path.write_text(json.dumps(metrics))
+    (row,) = table_rows(find_results(runs, "g", ["a"]))
+    assert (row["units"], row["empty_truth"], row["false_alarms"], row["empty_prediction"]) == (1, 2, 1, 0)
+    header, (line,) = printed([row])["a"]
+    assert dict(zip(header, line, strict=True))["false alarms"] == "1 of 2"
 
 
 def test_seeds_in_different_units_are_refused(add_run, runs):

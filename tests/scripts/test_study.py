@@ -277,11 +277,24 @@ def test_runs_of_other_settings_are_not_mixed(asked, place):
     (run / "config.json").write_text("{}")
     record = place / "runs" / ".study" / "jobs" / "train__student_acdc__alone__0.json"
     record.parent.mkdir(parents=True)
-    record.write_text(json.dumps({"settings": {"max_epochs": "3"}}))
-    code, error = asked("--set", "max_epochs=4")
-    assert code == 2
-    assert f"{run} was trained with --set max_epochs=3: give the same, another --runs, or delete it" in error
+    record.write_text(json.dumps({"name": "train student_acdc/alone/0", "settings": {"max_epochs": "3"}}))
+    for other in (["--set", "max_epochs=4"], [], ["--seeds", "1"], ["--arms", "distill"]):  # what is new would stand beside it
+        code, error = asked(*other)
+        assert code == 2
+        assert f"{run} was trained with --set max_epochs=3: give the same, another --runs, or delete it" in error
     code, error = asked("--set", "max_epochs=3", "--profile", "nowhere")  # the same settings: past that, to the next error
+    assert "--profile nowhere" in error
+
+
+def test_records_are_not_trained_over(asked, place):
+    run = place / "runs" / "teacher_acdc" / "alone" / "0"
+    run.mkdir(parents=True)
+    (run / "history.json").write_text("{}")
+    code, error = asked(arms="distill")
+    assert code == 2
+    assert f"{run} is a record without weights, and training it again would replace its figures" in error
+    (run / "checkpoints").mkdir()  # of a training that was stopped
+    code, error = asked("--profile", "nowhere", arms="distill")
     assert "--profile nowhere" in error
 
 
