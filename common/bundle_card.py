@@ -13,15 +13,18 @@ from .data.facts import Facts
 __all__ = ["LOGGING", "metadata", "readme"]
 
 
-def metadata(bundle: str, summary: str, facts: Facts, *, packages: Sequence[str]) -> dict[str, Any]:
-    """metadata.json of a bundle; `packages` are those its configurations import beside monai, torch and numpy."""
+def metadata(bundle: str, summary: str, facts: Facts, *, packages: Sequence[str], side: int | None = None) -> dict[str, Any]:
+    """metadata.json of a bundle; `packages` are those its configurations import beside monai, torch and numpy.
+
+    `side`: pixels a side of the images that its network takes, where it takes no others.
+    """
     names = list(facts.classes) if facts.classification else ["background", *facts.classes]
     channels = {str(index): name for index, name in enumerate(names)}
     least = 32 if facts.classification else 16  # pixels that a network's deepest level stands for
     tensor = {
         "type": "image",
         "modality": "n/a",
-        "spatial_shape": [f"{least}*n"] * 2,
+        "spatial_shape": [side or f"{least}*n"] * 2,
         "dtype": "float32",
         "is_patch_data": False,
     }

@@ -174,8 +174,22 @@ def measure(name: str, place: Path, channel: int | None = None, *, task: str = "
         f"{name}: {len({i['case'] for i in items})} cases, {len(items)} images ({told}), sizes {_range(sizes)},"
         f" intensities {low:g} to {high:g}" + (f", label values {sorted(values)}" if masks else "")
     )
+    if not (root / "index.csv").is_file():  # a dataset.json
+        _tell_patients(place, [str(item["case"]).split("/", 1)[1] for item in items])
     found = {"dims": dims, "low": low, "high": high, "values": sorted(values), "axes": axes}
     return found | {"spacing_known": _spacing_known(place, items, dims)}
+
+
+def _tell_patients(place: Path, cases: Sequence[str]) -> None:
+    """Say which files of a dataset.json, where each is a patient, look like one patient's."""
+    beginnings = Counter(case.rpartition("_")[0] for case in cases)
+    beginning, number = beginnings.most_common(1)[0]
+    if number > 1 and len(beginnings) > 1:
+        alike = [case for case in cases if case.rpartition("_")[0] == beginning]
+        print(
+            f"  each file of {place} counts as a patient. Are {alike[0]} and {alike[1]} of one? Then folds would tear them"
+            " apart: write an index.csv with a case_id a patient beside the dataset.json"
+        )
 
 
 def _spacing_known(place: Path, items: Sequence[Item], dims: int) -> bool:

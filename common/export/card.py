@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from ..bundle_card import metadata
+from ..networks import ViT
 from .source import Source
 
 __all__ = ["data_licence", "description", "full_metadata", "readme"]
@@ -42,7 +43,9 @@ def description(source: Source) -> str:
 
 def full_metadata(source: Source, name: str, *, version: str, changelog: str, authors: str) -> dict[str, Any]:
     """configs/metadata.json by the zoo's schema, with the figures of the run's own test patients."""
-    out = metadata(name, description(source), source.facts, packages=PACKAGES[source.task])
+    fixed = any(isinstance(module, ViT) for module in source.network.modules())  # by its position embeddings
+    side = source.image_size if fixed else None
+    out = metadata(name, description(source), source.facts, packages=PACKAGES[source.task], side=side)
     about = next(iter(source.datasets.values()))
     mean = {key: round(value, 4) for key, value in source.metrics["mean"].items() if _known(value)}
     out |= {"version": version, "changelog": {version: changelog}, "authors": authors, "intended_use": INTENDED}

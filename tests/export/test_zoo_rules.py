@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -25,7 +26,10 @@ from monai.bundle import ConfigWorkflow, ckpt_export, load, verify_metadata, ver
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from common.export.card import full_metadata
 from common.export.formats import bundled_code
+from common.export.source import read_source
+from common.networks import ViT
 
 from .conftest import CARRIES, CLASSIFIES, KINDS, Exported
 
@@ -112,6 +116,16 @@ def test_tensors_are_described_whole(bundle: Path) -> None:
     labels = [name.lower() for name in formats["outputs"]["pred"]["channel_def"].values()]
     assert (labels[0] == "background") == (bundle.name not in CLASSIFIES) and len(set(labels)) == len(labels)
     assert next(iter(formats["inputs"])) == "image" and next(iter(formats["outputs"])) == "pred"
+
+
+def test_a_network_of_one_size_says_so(exported: Exported) -> None:
+    """The zoo tries the shape that is stated; a vision transformer takes no other than its position embeddings'."""
+    source = replace(read_source(exported.runs["student_nih"]), image_size=64)
+    told = {"version": "1.0.0", "changelog": "first", "authors": "nobody"}
+    vit = ViT(in_channels=1, out_channels=2, variant="test_vit", image_size=64)
+    for network, shape in ((vit, [64, 64]), (source.network, ["32*n", "32*n"])):
+        meta = full_metadata(replace(source, network=network), "x", **told)
+        assert meta["network_data_format"]["inputs"]["image"]["spatial_shape"] == shape
 
 
 def test_requirements_resolve_together(bundle: Path) -> None:

@@ -182,7 +182,17 @@ def test_spacing_is_known_for_all_images_or_none(tables: Path, tmp_path: Path, m
     assert not load_facts(out / "heart.yaml", "sunnybrook").spacing_known
 
 
-def test_a_channel_of_a_dataset_json_is_picked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_look_like_one_patients_are_told(capsys: pytest.CaptureFixture) -> None:
+    new_group._tell_patients(Path("acdc"), ["patient001_frame01", "patient001_frame12", "patient002_frame01"])
+    assert "Are patient001_frame01 and patient001_frame12 of one?" in capsys.readouterr().out
+    for plain in (["lung_001", "lung_002"], ["a", "b"], ["a_1", "b_1"]):
+        new_group._tell_patients(Path("x"), plain)
+        assert capsys.readouterr().out == ""
+
+
+def test_a_channel_of_a_dataset_json_is_picked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     names = [tmp_path / "data" / name for name in ("ours", "theirs")]
     for seed, folder in enumerate(names):
         for kind in ("imagesTr", "labelsTr"):
@@ -201,6 +211,7 @@ def test_a_channel_of_a_dataset_json_is_picked(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(SystemExit, match=r"has 2 channels .*--dataset theirs=DIR:channel=N"):
         call(monkeypatch, *arguments, f"{ours}:channel=1", theirs)
     call(monkeypatch, *arguments, f"{ours}:channel=1", f"{theirs}:channel=0")
+    assert "counts as a patient" not in capsys.readouterr().out  # c0, c1 and c2 begin alike, as numbers do
     for folder, channel in zip(names, (1, 0), strict=True):
         found = load_facts(out / "both.yaml", folder.name).reader(folder)
         assert [Path(item["image"]).name for item in found] == [f"c{case}_{channel:04d}.png" for case in range(3)]
