@@ -52,7 +52,7 @@ class Facts:
         slice_axis: the axis of 3-D arrays, after orientation, along which slices are cut.
         dims: 3 for volumes, 2 for images.
         spacing_known: False where files carry no spacing; surface distances are then in pixels.
-        masks_by_index: a mask of its image's shape lies on the image's voxels, whatever affine its own file states.
+        masks_by_index: a mask whose affine states nothing (unit steps) lies on its image's voxels.
         middle_share: share of a volume's slices, around its middle, that carry the volume's class (classification; the outer
             slices of a head show no brain).
     """

@@ -14,7 +14,7 @@ def cases(root: str | Path) -> list[Item]:
 
     Decision: LiTS publishes no patient ids, so each volume is a case of its own. The test volumes (test-volume-N)
     have no masks and are left out. The volumes lie in mixed orientations: readers go by the affine (orientation RAS). The
-    download states nonsense in places: an affine of segmentation-53 that is not its volume's, so masks go by index; and
+    download states nonsense in places: an affine of segmentation-53 with unit steps, so that such a mask goes by index; and
     identity affines of volumes 28 to 47, whose orientation is then a guess and whose HD95 is in voxels.
     """
     return pair(

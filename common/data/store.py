@@ -84,6 +84,7 @@ class SliceStore:
         if not items:
             raise ValueError(f"dataset {facts.name} has no cases; check its folder.")
         left_out = ("name", "reader", *(() if facts.classification else ONLY_CLASSIFICATION))
+        left_out += () if facts.masks_by_index else ("masks_by_index",)
         recipe = {k: v for k, v in asdict(facts).items() if k not in left_out}
         recipe["classes"] = list(facts.classes.items())  # their order numbers the channels, and sort_keys would lose it
         if not masks and not facts.classification:

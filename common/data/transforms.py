@@ -50,8 +50,8 @@ class LoadItemd(MapTransform):
 
     A path is read by MONAI's `LoadImage` (NIfTI, PNG, JPEG, DICOM folder, the `.mat` files of Figshare); a list of 2-D files
     becomes one volume, slices on the last axis; the channels of an RGB picture are averaged, those of a mask must be equal.
-    Shapes: (1, H, W) for `dims=2`, (1, X, Y, Z) for `dims=3`. `label: None` is passed over. With `masks_by_index` a mask takes
-    the affine of its image.
+    Shapes: (1, H, W) for `dims=2`, (1, X, Y, Z) for `dims=3`. `label: None` is passed over. With `masks_by_index` a
+    mask whose affine has unit steps takes that of its image.
 
     Raises:
         ValueError: a file is unreadable, empty, not finite, of other dimensions, an image in a mode whose numbers are no
@@ -124,7 +124,7 @@ class LoadItemd(MapTransform):
                         f"{name} has shape {tuple(image.shape[1:])} but its image {other} has {tuple(reference.shape[1:])};"
                         " resample one onto the other's grid."
                     )
-                if self.masks_by_index:
+                if self.masks_by_index and np.allclose(image.affine[:3, :3], np.eye(3)):
                     image.affine = reference.affine.clone()
                 if self.dims == 3 and not np.allclose(image.affine, reference.affine, atol=1e-2):
                     raise ValueError(f"{name} has another affine than its image {other}; resample one onto the other's grid.")
