@@ -24,7 +24,7 @@ from .handlers import save_atomic
 from .networks import FeatureNet
 
 __all__ = ["from_run", "from_runs", "predictors", "read_json", "run_setting", "start_run", "teachers_of", "test_items"]
-__all__ += ["learned_from", "teacher_runs", "test_slices", "validated_on", "validation_score"]
+__all__ += ["learned_from", "run_name", "teacher_runs", "test_slices", "validated_on", "validation_score"]
 
 ROOT = Path(__file__).parents[1]  # from where runs are started, and name their group files
 # Keys that may change between the start and the resume of a run without changing its result.
@@ -158,11 +158,16 @@ def teachers_of(config: Mapping[str, Any]) -> list[str]:
     return [run for runs in given if runs for run in ([runs] if isinstance(runs, str) else runs)]
 
 
+def run_name(run_dir: str) -> str:
+    """`<bundle>/<variant>/<seed>`: what a run is called wherever the folder of runs lies."""
+    return "/".join(Path(run_dir).parts[-3:])
+
+
 def teacher_runs(run_dir: str | Path) -> list[Path]:
     """The runs that taught a run: beside it by bundle, variant and seed, so that a folder of runs may move; else as given."""
-    given = [Path(teacher) for teacher in teachers_of(read_json(run_dir, "config.json"))]
-    beside = [Path(run_dir).resolve().parents[2].joinpath(*teacher.parts[-3:]) for teacher in given]
-    return [near if near.is_dir() else teacher for near, teacher in zip(beside, given, strict=True)]
+    given = teachers_of(read_json(run_dir, "config.json"))
+    beside = [Path(run_dir).resolve().parents[2] / run_name(teacher) for teacher in given]
+    return [near if near.is_dir() else Path(teacher) for near, teacher in zip(beside, given, strict=True)]
 
 
 def learned_from(run_dir: str | Path) -> list[str]:
@@ -229,7 +234,7 @@ def _check_teacher(run_dir: str, splits: Mapping[str, Mapping[str, Sequence[str]
 
 def _same(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> None:
     for key, before, now in _differences(old, new):
-        moved = key in ("teacher", "teachers") and _names(before) == _names(now)
+        moved = key in ("teacher", "teachers") and _run_names(before) == _run_names(now)
         if key not in FREE and not moved:
             raise ValueError(
                 f"{path.parent} was begun with another {key} ({path.name}: {str(before)[:80]}, now {str(now)[:80]});"
@@ -237,9 +242,8 @@ def _same(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> None:
             )
 
 
-def _names(runs: Any) -> list[tuple[str, ...]]:
-    """Bundle, variant and seed of each run, wherever the folder of runs lies."""
-    return [Path(str(run)).parts[-3:] for run in ([runs] if isinstance(runs, str) else runs or [])]
+def _run_names(runs: Any) -> list[str]:
+    return [run_name(run) for run in ([runs] if isinstance(runs, str) else runs or [])]
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any, Any]]:

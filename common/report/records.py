@@ -8,7 +8,7 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..runs import teachers_of
+from ..runs import run_name, teachers_of
 from .results import find_results
 
 KEPT = ("history.json", "folds.json", "test/*/metrics.json")
@@ -31,7 +31,7 @@ def write_records(runs: Path, group: str, out: Path, *, targets: Sequence[str] |
             config = run / "config.json"
             if config.exists():
                 teachers = teachers_of(json.loads(config.read_text()))
-                told = {"teachers": ["/".join(Path(teacher).parts[-3:]) for teacher in teachers]}
+                told = {"teachers": [run_name(teacher) for teacher in teachers]}
                 _add(tar, config.relative_to(runs), json.dumps(told).encode())
 
 

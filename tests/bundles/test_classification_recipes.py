@@ -18,7 +18,7 @@ from PIL import Image
 from common.bundle_files import join_recipe
 from common.data.facts import load_facts
 from common.data.fold import list_items, split_items
-from common.data.transforms import evaluation, inferer
+from common.data.transforms import MODES, evaluation, inferer
 from common.errors import root_cause
 from common.networks import EfficientNet
 from common.runs import from_run
@@ -171,7 +171,9 @@ def test_a_picture_in_any_mode_is_classified_by_its_grey(place: Path, mode: str,
     shown.save(path := tmp_path / f"x.{'tif' if mode == 'CMYK' else 'png'}")
     with Image.open(path) as again:
         assert again.mode == mode
-    parser = ConfigParser(ConfigParser.load_config_file(str(RECIPES / "inference_classification.yaml")) | deployed("xray"))
+    recipe = ConfigParser.load_config_file(str(RECIPES / "inference_classification.yaml"))
+    assert f"picture.mode in {MODES} else" in recipe["preprocessing"]["transforms"][0]["reader"]  # those that training reads
+    parser = ConfigParser(recipe | deployed("xray"))
     transform = parser.get_parsed_content("preprocessing")
     image, expected = (transform({"image": str(file)})["image"].numpy() for file in (path, tmp_path / "grey.png"))
     np.testing.assert_allclose(image, expected, atol=0.02)
