@@ -182,14 +182,6 @@ def test_spacing_is_known_for_all_images_or_none(tables: Path, tmp_path: Path, m
     assert not load_facts(out / "heart.yaml", "sunnybrook").spacing_known
 
 
-def test_files_that_look_like_one_patients_are_told(capsys: pytest.CaptureFixture) -> None:
-    new_group._tell_patients(Path("acdc"), ["patient001_frame01", "patient001_frame12", "patient002_frame01"])
-    assert "Are patient001_frame01 and patient001_frame12 of one?" in capsys.readouterr().out
-    for plain in (["lung_001", "lung_002"], ["a", "b"], ["a_1", "b_1"]):
-        new_group._tell_patients(Path("x"), plain)
-        assert capsys.readouterr().out == ""
-
-
 def test_a_channel_of_a_dataset_json_is_picked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
