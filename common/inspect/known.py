@@ -29,6 +29,7 @@ CALLABLES: dict[str, str] = {  # _target_: the arguments that it may be given
     "monai.data.CacheDataset": "data transform cache_num cache_rate num_workers",
     "monai.data.DataLoader": "dataset batch_size shuffle num_workers",
     "monai.data.Dataset": "data transform",
+    "monai.data.NibabelReader": "squeeze_non_spatial_dims",
     "monai.engines.SupervisedEvaluator": "device val_data_loader network inferer postprocessing key_val_metric"
     " additional_metrics val_handlers amp decollate",
     "monai.engines.SupervisedTrainer": "device max_epochs train_data_loader network optimizer loss_function inferer"
@@ -80,10 +81,13 @@ PICTURE_READER = (
     " else picture.convert('RGB')) if len(@spatial_size) == 2 else None"
 )
 
+# MONAI's writer fails on a volume stored as (X, Y, Z, 1) with its axes permuted unless it was read without the last axis.
+VOLUME_READER = {"_target_": "monai.data.NibabelReader", "squeeze_non_spatial_dims": True}
+
 # Arguments whose value decides what is run: timm looks up a name like hf-hub:... on the net, `pretrained` downloads, and a file
 # called .env or sitecustomize.py is read by whoever starts in its folder.
 VALUES: dict[str, re.Pattern[str]] = {
-    "reader": re.compile(re.escape(repr("$" + PICTURE_READER))),
+    "reader": re.compile("|".join(re.escape(repr(reader)) for reader in ("$" + PICTURE_READER, VOLUME_READER))),
     "model_name": re.compile(r"'[a-z0-9_.]+'"),
     "variant": re.compile(r"'[A-Za-z0-9_.]+'"),
     "pretrained": re.compile(r"False"),

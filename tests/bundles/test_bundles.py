@@ -80,11 +80,11 @@ def from_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
-def volume(path: Path) -> np.ndarray:
-    """A NIfTI of three different axis lengths, rotated and flipped against the axes of the body."""
+def volume(path: Path, tail: tuple[int, ...] = ()) -> np.ndarray:
+    """A NIfTI of three different axis lengths and `tail`, rotated and flipped against the axes of the body."""
     values = np.random.default_rng(3).normal(100, 60, (30, 24, 7)).astype(np.float32)
     affine = np.array([[0, -1.5, 0, 10], [0, 0, 3.0, -5], [1.2, 0, 0, 7], [0, 0, 0, 1.0]])
-    nibabel.save(nibabel.Nifti1Image(values, affine), path)
+    nibabel.save(nibabel.Nifti1Image(values.reshape(values.shape + tail), affine), path)
     return affine
 
 
@@ -103,10 +103,13 @@ def infer(bundle: str, run_dir: Path, pattern: str, out: Path) -> None:
 
 def check_labels(bundle: str, run_dir: Path, folder: Path) -> None:
     affine = volume(folder / "scan.nii.gz")
+    volume(folder / "four.nii.gz", tail=(1,))
     infer(bundle, run_dir, str(folder / "*.nii.gz"), folder / "out")
-    label = nibabel.load(folder / "out" / "scan_pred.nii.gz")
-    assert label.shape == (30, 24, 7)
+    label, four = (nibabel.load(folder / "out" / f"{name}_pred.nii.gz") for name in ("scan", "four"))
+    assert label.shape == four.shape == (30, 24, 7)
     np.testing.assert_allclose(label.affine, affine, atol=1e-4)
+    np.testing.assert_allclose(four.affine, affine, atol=1e-4)
+    assert np.array_equal(np.asarray(label.dataobj), np.asarray(four.dataobj))
     with torch.no_grad():
         channels = from_run(run_dir)(torch.zeros(1, 1, 32, 32)).shape[1]
     assert set(np.unique(np.asarray(label.dataobj))) <= set(range(channels))
