@@ -20,7 +20,7 @@ ARMS = {
     "equal_volume": "the joint teacher, target and sources cut to the target's own size in all",
     "distill": "the student of the joint teacher",
     "distill_wide": "the student of joint_wide, which also sees unlabelled target and source images",
-    "distill_soft": "the student of joint_wide by its soft output alone, on the target's images, labelled or not",
+    "distill_soft": "the student of joint_wide by task and soft output alone, on the target's images, labelled or not",
     "distill_target_only": "the student of the target teacher",
     "distill_soft_target_only": "distill_soft, but the student of the target teacher",
     "distill_equal_volume": "the student of equal_volume",
