@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from common.bundle_files import check_owner, write_group
-from common.data.facts import TASKS
+from common.data.facts import TASKS, load_group
 from common.data.measure import measure
 from common.data.measure import slice_axis as measured_axis
 from common.handlers import save_atomic
@@ -66,7 +66,7 @@ def new_group(
         slice_axis: the axis along which volumes are cut into slices, after `orientation`; left out, 2, unless their spacing
             speaks against it.
         out: folder of the bundles.
-        force: overwrite an existing group.
+        force: overwrite an existing group; what was added to its file by hand (`about`, `settings`) stays.
     """
     group_file = Path(out) / f"{name}.yaml"
     if task not in TASKS:
@@ -99,6 +99,7 @@ def new_group(
             geometry |= {"channel": channel}
         entries[key] = {"classes": chosen[key], "label_values": found["values"], **scale, **geometry}
     group = {"group": name, "task": task, "preset": preset, "datasets": {key: entries[key] for key in places}}
+    group |= _added_by_hand(group_file, task, places)
     head = f"# The group {name}: its datasets and their facts. Written by scripts/new_group.py.\n"
     save_atomic(head + yaml.safe_dump(group, sort_keys=False, default_flow_style=None), group_file)
     for path in write_group(group_file):
@@ -108,6 +109,17 @@ def new_group(
         f"  python scripts/study.py --group {name} --targets {next(iter(places))} --seeds 0 --arms alone,distill"
         f" --data DATA --runs runs"
     )
+
+
+def _added_by_hand(group_file: Path, task: str, datasets: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """What an existing group file says of these datasets that is not measured: the keys `settings` and `about`."""
+    try:
+        old = load_group(group_file)
+    except (FileNotFoundError, ValueError):  # none, or one that nobody can read and that is being written again
+        return {}
+    keys = ["settings", "about"] if old["task"] == task else ["about"]  # settings are a task's
+    said = {key: {name: (old.get(key) or {})[name] for name in datasets if name in (old.get(key) or {})} for key in keys}
+    return {key: of for key, of in said.items() if of}
 
 
 def _places(dataset: Sequence[str]) -> dict[str, str]:

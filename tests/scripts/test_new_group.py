@@ -112,7 +112,24 @@ def test_a_group_is_not_overwritten_unasked(tables: Path, tmp_path: Path, monkey
     call(monkeypatch, *arguments)
     with pytest.raises(SystemExit, match=r"heart.yaml exists.*--force"):
         call(monkeypatch, *arguments)
+    group_file = tmp_path / "heart.yaml"
+    about = {"acdc": {"modality": "MR", "source": "ours", "licence": "CC0 1.0"}}
+    written = yaml.safe_load(group_file.read_text())
+    group_file.write_text(yaml.safe_dump(written | {"about": about | {"gone": {"source": "a dataset that has left"}}}))
+    call(monkeypatch, *arguments, "--force", "--preset", "demo")
+    assert yaml.safe_load(group_file.read_text()) == written | {"preset": "demo", "about": about}
+
+
+def test_settings_stay_and_reach_the_bundles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = [f"--dataset={name}={write_dataset(name, tmp_path, cases=5, size=32)}" for name in ("kermany", "nih")]
+    arguments = ["xray", "--task", "classification", *tables, "--preset", "small", "--out", str(tmp_path / "bundles")]
+    call(monkeypatch, *arguments)
+    group_file = tmp_path / "bundles/xray.yaml"
+    group_file.write_text(group_file.read_text() + "settings:\n  kermany: {upright: true}\n")
     call(monkeypatch, *arguments, "--force")
+    for name, upright in (("kermany", True), ("nih", False)):
+        head = split_recipe((tmp_path / f"bundles/teacher_{name}/configs/train.yaml").read_text())[0]
+        assert yaml.safe_load(head)["upright"] is upright
 
 
 def test_bundles_of_another_group_are_not_overwritten(tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
