@@ -81,6 +81,11 @@ def _check_keys(config: Mapping[str, Any], known: Sequence[Mapping[str, Any]], p
             raise ValueError(f"unknown configuration key {place + key!r}; {advice}")
     for key, value in config.items():
         inner = value if isinstance(value, list) else [value]
+        given = [tree[key] for tree in known if key in tree]
+        component = bool(given) and all(isinstance(part, dict) and "_target_" in part for part in given)
+        if component and isinstance(value, str) and not _computed(value):  # what the command line makes of unquoted names
+            form = f"""--{place}{key} '{{"_target_": "module.Name", "argument": "@key"}}'"""
+            raise ValueError(f"{place}{key}: {value!r} is a text, a component is expected; quote each name: {form}.")
         for number, part in enumerate(inner):
             # a mapping inside a component is an argument, free of form
             if isinstance(part, dict) and ("_target_" in part or not place):

@@ -256,6 +256,14 @@ SETTINGS: dict[str, tuple[str, dict[str, Any], list[str]]] = {
     "seed": ("alone", {"seed": "first"}, ["seed: 'first'; give a whole number of at least 0"]),
     "false as a text": ("alone", {"quiet": "false"}, ["quiet: 'false' is a text here; write False"]),
     "true as a text": ("alone", {"train::trainer::amp": "true"}, ["train::trainer::amp: 'true' is a text here; write True"]),
+    "a component as a text": (
+        "alone",
+        {"scheduler": "{_target_: torch.optim.lr_scheduler.StepLR}"},
+        [
+            "scheduler: '{_target_: torch.optim.lr_scheduler.StepLR}' is a text",
+            "a component is expected; quote each name: --scheduler",
+        ],
+    ),
     "null as a text": ("joint", {"teacher_floor": "null"}, ["teacher_floor: 'null' is a text here; write None"]),
     "no pixels": ("alone", {"image_size": 0}, ["image_size: 0; give a whole number of at least 16"]),
     "no steps": ("alone", {"epoch_length": 0}, ["epoch_length: 0; give a whole number of at least 1"]),
