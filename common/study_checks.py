@@ -25,8 +25,7 @@ ARMS = {
     "distill_soft_target_only": "distill_soft, but the student of the target teacher",
     "distill_equal_volume": "the student of equal_volume",
 }
-NEED_SOURCES = frozenset(ARMS) - {"alone", "alone_double", "teacher", "multi_head"}
-NEED_SOURCES -= {"distill_target_only", "distill_soft_target_only"}
+NEED_SOURCES = frozenset(ARMS) - {"alone", "alone_double", "teacher", "distill_target_only", "distill_soft_target_only"}
 ONE_HEAD = ("pooled", "source_only")  # the target's labels and a source's share a head, so that both need the same classes
 NETWORKS = {  # a-b: teachers - student
     "segmentation": ("UNet", "TransResUNet", "TransResUNet-UNet"),

@@ -408,6 +408,10 @@ def test_more_arms_only_add_jobs():
         ({"settings": {"seed": "1"}}, "--set must not set 'seed': the study sets it itself"),
         ({"settings": {"network": "UNet"}}, "--set must not set 'network': vary it instead"),
         ({"datasets": ["acdc"], "arms": ["joint"]}, "arm 'joint' needs a source, and 'cardiac' has one dataset"),
+        (
+            {"datasets": ["acdc"], "arms": ["multi_head"]},
+            "'multi_head' needs a source.*choose from alone, alone_double, teacher, d",
+        ),
     ],
 )
 def test_what_cannot_be_planned_is_named(change, message):

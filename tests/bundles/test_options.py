@@ -64,9 +64,10 @@ def test_teachers_of_both_architectures_teach_a_unet(data: str, tmp_path: Path) 
 def test_teachers_of_both_architectures_teach_classifiers_early_and_late(data: str, tmp_path: Path) -> None:
     places = {"data_dir": data, "runs_dir": str(tmp_path)}
     train("teacher_kermany", "train", **places, **EFFICIENT)
-    train("teacher_nih", "adapt", target="kermany", **places, **MEDVIT)
+    train("teacher_nih", "adapt", target="kermany", **places, **MEDVIT, **{"networks::MedViT::patch_momentum": 0.5})
     teachers = [f"{tmp_path}/teacher_kermany/alone/0", f"{tmp_path}/teacher_nih/for_kermany/0"]
     assert [type(from_run(run)) for run in teachers] == [EfficientNet, MedViT]
+    assert from_run(teachers[1]).spec["patch_momentum"] == 0.5
     joint = tmp_path / "joint_teacher_pneumonia" / "for_kermany" / "0"
     train("joint_teacher_pneumonia", "train", target="kermany", teachers=teachers, teacher_floor=0, **places)
     for pairing, k, network in (("early", 1, EFFICIENT), ("late", 3, MEDVIT)):

@@ -46,6 +46,13 @@ def test_records_make_the_report_that_the_runs_make(add_run, runs: Path, tmp_pat
     assert {row[0]: row[total] for row in made[0][1]} == {"alone": "60", "teacher": "5", "distill": "65"}
 
 
+def distilled_arms(part: str) -> tuple[set[str], set[str]]:
+    """The distilled arms of a target's first table, and the arms that its second one compares."""
+    arms, compared = part.split("Student minus baseline")
+    told = {row[0] for row in lines(arms) if row[0].startswith("distill") and row[1].startswith("all")}
+    return told, {row[i] for row in lines(compared) if row[0] == "all" for i in (1, 2)}
+
+
 def lines(section: str) -> list[tuple[str, ...]]:
     """The rows of the tables between `<!-- records: NAME -->` and `<!-- end -->`, without headings."""
     rows = [line for line in section.splitlines() if line.startswith("| ") and not line.startswith("| ---")]
@@ -64,6 +71,9 @@ def test_results_are_those_of_the_records(archive: Path, tmp_path: Path) -> None
     told = lines(section)
     assert told
     assert [row for row in told if row not in made] == []
+    for part in section.split("### ")[1:]:
+        arms, compared = distilled_arms(part)
+        assert len(arms) > 1 and arms <= compared, part[:20]
 
 
 def test_every_group_with_results_has_records() -> None:
