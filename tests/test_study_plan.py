@@ -410,7 +410,7 @@ def test_more_arms_only_add_jobs():
         ({"datasets": ["acdc"], "arms": ["joint"]}, "arm 'joint' needs a source, and 'cardiac' has one dataset"),
         (
             {"datasets": ["acdc"], "arms": ["multi_head"]},
-            "'multi_head' needs a source.*choose from alone, alone_double, teacher, d",
+            "'multi_head' needs a source.*choose from alone, alone_double, teacher",
         ),
     ],
 )
