@@ -191,14 +191,17 @@ def start_run(run_dir: str, *, network: nn.Module, data: FoldData) -> None:
     A run that has no checkpoint yet has nothing to keep: what an attempt that failed before training wrote is replaced.
 
     Raises:
-        ValueError: the run was begun with another configuration or other folds, a teacher saw a test patient or labels
-            outside of this run's budget, or see `live_config`; names the key or the teacher.
+        ValueError: the run was begun with another configuration or other folds, a joint teacher's first teacher is not the
+            target's, a teacher saw a test patient or labels outside of this run's budget, or see `live_config`; names the key
+            or the teacher.
     """
     run = Path(run_dir)
     store = next(iter(data.values())).store
     config = live_config() | {"store_dir": str(store.root)}  # as a path: the expression means nothing outside of the run
     splits = {name: entry.split._asdict() for name, entry in data.items()}
     target = next(iter(splits.values()))
+    if config.get("teachers"):
+        _check_order(teachers_of(config), next(iter(splits)))
     for teacher in teachers_of(config):
         _check_teacher(teacher, splits)
     spec = json.loads(json.dumps(network.spec))
@@ -212,6 +215,16 @@ def start_run(run_dir: str, *, network: nn.Module, data: FoldData) -> None:
             _same(read_json(run, file), value, path)
         elif not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
             save_atomic(value, path)
+
+
+def _check_order(teachers: Sequence[str], target: str) -> None:
+    """Refuse a joint teacher whose first teacher is not the target's own: it would be a joint teacher of another target."""
+    own = next(iter(read_json(teachers[0], "folds.json", "datasets")["datasets"]))
+    if own != target:
+        raise ValueError(
+            f"teachers: the first is {teachers[0]}, a teacher of {own}, but the target is {target}; name the target's own"
+            f" teacher first, then the sources' adapted to it: --teachers \"['runs/teacher_{target}/alone/0', ...]\"."
+        )
 
 
 def _check_teacher(run_dir: str, splits: Mapping[str, Mapping[str, Sequence[str]]]) -> None:

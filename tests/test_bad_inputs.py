@@ -353,6 +353,11 @@ def test_a_teacher_without_history_cannot_start_a_wide_joint_teacher(lab: Lab, t
     lab.refused(job, str(teacher), "has no history.json", "start it again")
 
 
+def test_a_joint_teacher_of_another_targets_teachers(lab: Lab) -> None:
+    job = lab.job("joint", target="sunnybrook", sources=["acdc"], teachers=[str(lab.alone), str(lab.adapt)])
+    lab.refused(job, f"the first is {lab.alone}, a teacher of acdc, but the target is sunnybrook", "--teachers")
+
+
 def test_a_run_is_not_evaluated_on_patients_it_trained_on(lab: Lab) -> None:
     lab.refused(lab.evaluation(seed=1), str(lab.alone), "trained on test patient acdc/", "evaluate it on its own seed")
 
