@@ -191,9 +191,9 @@ def start_run(run_dir: str, *, network: nn.Module, data: FoldData) -> None:
     A run that has no checkpoint yet has nothing to keep: what an attempt that failed before training wrote is replaced.
 
     Raises:
-        ValueError: the run was begun with another configuration or other folds, a joint teacher's first teacher is not the
-            target's, a teacher saw a test patient or labels outside of this run's budget, or see `live_config`; names the key
-            or the teacher.
+        ValueError: the run was begun with another configuration or other folds, a joint teacher's first teacher has not
+            seen the target, a teacher saw a test patient or labels outside of this run's budget, or see `live_config`; names the
+            key or the teacher.
     """
     run = Path(run_dir)
     store = next(iter(data.values())).store
@@ -218,12 +218,12 @@ def start_run(run_dir: str, *, network: nn.Module, data: FoldData) -> None:
 
 
 def _check_order(teachers: Sequence[str], target: str) -> None:
-    """Refuse a joint teacher whose first teacher is not the target's own: it would be a joint teacher of another target."""
-    own = next(iter(read_json(teachers[0], "folds.json", "datasets")["datasets"]))
-    if own != target:
+    """Refuse a joint teacher whose first teacher, from which it has levels and head, has never seen the target."""
+    seen = read_json(teachers[0], "folds.json", "datasets")["datasets"]
+    if target not in seen:
         raise ValueError(
-            f"teachers: the first is {teachers[0]}, a teacher of {own}, but the target is {target}; name the target's own"
-            f" teacher first, then the sources' adapted to it: --teachers \"['runs/teacher_{target}/alone/0', ...]\"."
+            f"teachers: the first is {teachers[0]}, a teacher of {', '.join(seen)}, but the target is {target}; name the"
+            f" target's own teacher first, then the sources' adapted to it: --teachers \"['runs/teacher_{target}/alone/0', ...]\"."
         )
 
 

@@ -117,6 +117,9 @@ class Trained:
             return self.train(bundle, "train", f"for_{target}", target=target, sources=sources), target
         dataset = dataset_of(bundle)
         if bundle.startswith("teacher_"):
+            if sources:  # a group of one dataset adapts none
+                other = next(name for name in (target, *sources) if name != dataset)
+                self.train(bundle, "adapt", f"for_{other}", target=other)
             return self.train(bundle, "train", "alone"), dataset
         self.train(bundle, "train", "alone")
         teacher = str(self.teacher_of(dataset))

@@ -4,25 +4,44 @@
 from __future__ import annotations
 
 import glob
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import nibabel
 from monai.data.utils import create_file_basename
+
+from ..errors import brief
 
 __all__ = ["inputs", "root_of"]
 
 
-def inputs(pattern: str) -> list[dict[str, str]]:
+def inputs(pattern: str, dims: int | None = None) -> list[dict[str, str]]:
     """`{"image": path}` for every file or folder of a DICOM series that the glob pattern matches, sorted.
 
     Raises:
         FileNotFoundError: it matches none.
+        ValueError: the header of a NIfTI file cannot be read, or says that it is empty or has other dimensions than `dims`.
     """
     paths = sorted(os.path.normpath(path) for path in glob.glob(pattern))  # noqa: PTH207 (Path.glob takes no absolute pattern)
     if not paths:
         raise FileNotFoundError(f"--input {pattern} matches no file; give a path, or a pattern in quotes: 'scans/*.nii.gz'.")
+    for path in paths:
+        if dims is not None and path.endswith((".nii", ".nii.gz")):
+            _check_nifti(path, dims)
     return [{"image": path} for path in paths]
+
+
+def _check_nifti(path: str, dims: int) -> None:
+    try:
+        shape = nibabel.load(path).shape  # type: ignore[attr-defined]
+    except Exception as error:  # nibabel, gzip and the system raise types of their own
+        raise ValueError(f"{path} cannot be read ({brief(error)}); is the file complete? Copy it again.") from error
+    if math.prod(shape) == 0:
+        raise ValueError(f"{path} is empty (shape {shape}); export it again.")
+    if len(shape) < dims or math.prod(shape[dims:]) > 1:
+        raise ValueError(f"{path} has the shape {shape}; {dims} dimensions and one channel are expected: save it so.")
 
 
 def root_of(items: Sequence[dict[str, str]]) -> str:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
+from contextlib import nullcontext
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -25,6 +27,27 @@ def test_files_and_folders_are_listed_in_order(tmp_path: Path) -> None:
 def test_no_match_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"--input .*\*\.nii\.gz matches no file"):
         inputs(f"{tmp_path}/*.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((4, 5), r"a.nii.gz has the shape \(4, 5\); 3 dimensions and one channel are expected"),
+        ((4, 5, 6, 2), r"a.nii.gz has the shape \(4, 5, 6, 2\); 3 dimensions"),
+        ((4, 5, 0), r"a.nii.gz is empty \(shape \(4, 5, 0\)\)"),
+        (None, r"a.nii.gz cannot be read .*Copy it again"),
+        ((4, 5, 6, 1), None),
+    ],
+)
+def test_a_volume_that_cannot_be_segmented_is_refused_by_name(
+    tmp_path: Path, shape: tuple[int, ...] | None, message: str | None
+) -> None:
+    if shape is None:
+        touch(tmp_path, "a.nii.gz")
+    else:
+        nibabel.Nifti1Image(np.zeros(shape, np.float32), np.eye(4)).to_filename(tmp_path / "a.nii.gz")
+    with pytest.raises(ValueError, match=message) if message else nullcontext():
+        assert len(inputs(f"{tmp_path}/*", 3)) == 1
 
 
 @pytest.mark.parametrize(
