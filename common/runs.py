@@ -192,8 +192,8 @@ def start_run(run_dir: str, *, network: nn.Module, data: FoldData) -> None:
 
     Raises:
         ValueError: the run was begun with another configuration or other folds, a joint teacher's first teacher has not
-            seen the target, a teacher saw a test patient or labels outside of this run's budget, or see `live_config`; names the
-            key or the teacher.
+            seen the target, a teacher saw a test patient or labels outside of this run's budget, or see `live_config`; names
+            the key or the teacher.
     """
     run = Path(run_dir)
     store = next(iter(data.values())).store
@@ -223,7 +223,8 @@ def _check_order(teachers: Sequence[str], target: str) -> None:
     if target not in seen:
         raise ValueError(
             f"teachers: the first is {teachers[0]}, a teacher of {', '.join(seen)}, but the target is {target}; name the"
-            f" target's own teacher first, then the sources' adapted to it: --teachers \"['runs/teacher_{target}/alone/0', ...]\"."
+            " target's own teacher first, then the sources' adapted to it: --teachers"
+            f" \"['runs/teacher_{target}/alone/0', ...]\"."
         )
 
 
