@@ -3,6 +3,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,13 +86,9 @@ def paired_scores(
     if not patients:
         raise ValueError("no image to compare on")
     place = {patient: index for index, patient in enumerate(patients)}
-    rng, found = np.random.default_rng(seed), []
     step = max(1, 2_000_000 // max(len(pairs) for pairs in seeds.values()))  # resamples a chunk: about 16 MB an array
-    draws = [np.ones((1, len(patients)), dtype=np.int64)]  # the first one is the data itself
-    for start in range(0, samples, step):
-        draws += [rng.multinomial(len(patients), np.full(len(patients), 1 / len(patients)), size=min(step, samples - start))]
-    for drawn in draws:
-        found.append([_differences(pairs, drawn[:, [place[mine["case"]] for mine, _ in pairs]]) for pairs in seeds.values()])
+    plan = (len(patients), samples, step, seed)
+    found = [[_differences(pairs, place, plan, chunk) for pairs in seeds.values()] for chunk in range(len(_draws(*plan)))]
     answer = {}
     for metric in METRICS:
         values = np.concatenate([_present_mean([of_seed[metric] for of_seed in chunk]) for chunk in found])
@@ -101,11 +98,31 @@ def paired_scores(
     return answer
 
 
-def _differences(pairs: Sequence[tuple[Row, Row]], weights: np.ndarray) -> dict[str, np.ndarray]:
+def _differences(
+    pairs: Sequence[tuple[Row, Row]], place: Mapping[str, int], plan: tuple[int, int, int, int], chunk: int
+) -> dict[str, np.ndarray]:
     labels = np.array([mine["label"] for mine, _ in pairs])
-    both = [np.array([pair[side]["probabilities"] for pair in pairs]) for side in (0, 1)]
-    student, baseline = (resampled_scores(labels, probabilities, weights) for probabilities in both)
+    places = np.array([place[mine["case"]] for mine, _ in pairs])
+    both = [np.array([pair[side]["probabilities"] for pair in pairs], dtype=np.float64) for side in (0, 1)]
+    student, baseline = (_scores(labels.tobytes(), array.tobytes(), places.tobytes(), plan, chunk) for array in both)
     return {metric: student[metric] - baseline[metric] for metric in METRICS}
+
+
+@lru_cache(maxsize=4)
+def _draws(patients: int, samples: int, step: int, seed: int) -> list[np.ndarray]:
+    """How often each patient is in each resample, in chunks of `step`; the first chunk is the data itself."""
+    rng, equal = np.random.default_rng(seed), np.full(patients, 1 / patients)
+    chunks = [min(step, samples - start) for start in range(0, samples, step)]
+    return [np.ones((1, patients), dtype=np.int64), *(rng.multinomial(patients, equal, size=size) for size in chunks)]
+
+
+@lru_cache(maxsize=512)  # a report compares every arm with every other; 0.4 MB an entry of 10,000 resamples
+def _scores(
+    labels: bytes, probabilities: bytes, places: bytes, plan: tuple[int, int, int, int], chunk: int
+) -> dict[str, np.ndarray]:
+    known, found = np.frombuffer(labels, dtype=np.int64), np.frombuffer(places, dtype=np.int64)
+    weights = _draws(*plan)[chunk][:, found]
+    return resampled_scores(known, np.frombuffer(probabilities).reshape(len(known), -1), weights)
 
 
 def _present_mean(values: Sequence[np.ndarray]) -> np.ndarray:

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from common.metrics import paired_difference, paired_scores
+from common.metrics import bootstrap, paired_difference, paired_scores
 from common.metrics.classification import METRICS, scores
 
 
@@ -165,6 +165,22 @@ def test_swapping_the_arms_mirrors_every_interval():
         assert (mean, low, high) == pytest.approx((-backward[metric].mean, -backward[metric].high, -backward[metric].low))
     same = paired_scores(a, a, samples=500)
     assert {difference[:3] for difference in same.values()} == {(0.0, 0.0, 0.0)}
+
+
+def test_what_was_compared_before_does_not_matter():
+    """Resamples of an arm are kept; the same predictions of other patients, or another seed, are other resamples."""
+    rng = np.random.default_rng(4)
+    labels = np.tile([0, 1], 20)
+    a, b = predictions(rng, labels, 1.0), predictions(rng, labels, 0.2)
+    grouped = [images(labels, p, cases=np.repeat(np.arange(20), 2)) for p in (a, b)]
+    alone = [images(labels, p) for p in (a, b)]
+    asked = [(alone, 0), (grouped, 0), (alone, 1)]
+    kept = [paired_scores(*arms, samples=300, seed=seed) for arms, seed in asked]
+    for (arms, seed), before in zip(asked, kept, strict=True):
+        bootstrap._draws.cache_clear()
+        bootstrap._scores.cache_clear()
+        assert paired_scores(*arms, samples=300, seed=seed) == before
+    assert kept[0]["auroc"] != kept[1]["auroc"] != kept[2]["auroc"] != kept[0]["auroc"]
 
 
 def test_without_a_class_there_is_no_auroc_and_a_rare_one_is_no_obstacle():
