@@ -198,7 +198,7 @@ def test_a_volume_of_several_channels_is_refused(place: Path, tmp_path: Path) ->
     file = bundle(place, "brain", "inference", facts)
     with pytest.raises(RuntimeError) as error:
         monai.bundle.run(run_id="inferring", config_file=file, input=f"{tmp_path}/*.nii.gz", output_dir=str(tmp_path / "out"))
-    assert "to have 1 channels, but got 3 channels" in str(root_cause(error.value))
+    assert "x.nii.gz has the shape (20, 12, 16, 3); 3 dimensions and one channel are expected" in str(root_cause(error.value))
 
 
 def test_recipes_of_both_tasks_differ_in_what_the_tasks_differ_in() -> None:
