@@ -17,7 +17,7 @@ from ..errors import brief
 __all__ = ["inputs", "root_of"]
 
 
-def inputs(pattern: str, dims: int | None = None) -> list[dict[str, str]]:
+def inputs(pattern: str, dims: int) -> list[dict[str, str]]:
     """`{"image": path}` for every file or folder of a DICOM series that the glob pattern matches, sorted.
 
     Raises:
@@ -28,7 +28,7 @@ def inputs(pattern: str, dims: int | None = None) -> list[dict[str, str]]:
     if not paths:
         raise FileNotFoundError(f"--input {pattern} matches no file; give a path, or a pattern in quotes: 'scans/*.nii.gz'.")
     for path in paths:
-        if dims is not None and path.endswith((".nii", ".nii.gz")):
+        if path.endswith((".nii", ".nii.gz")):
             _check_nifti(path, dims)
     return [{"image": path} for path in paths]
 

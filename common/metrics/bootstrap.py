@@ -101,8 +101,8 @@ def paired_scores(
 def _differences(
     pairs: Sequence[tuple[Row, Row]], place: Mapping[str, int], plan: tuple[int, int, int, int], chunk: int
 ) -> dict[str, np.ndarray]:
-    labels = np.array([mine["label"] for mine, _ in pairs])
-    places = np.array([place[mine["case"]] for mine, _ in pairs])
+    labels = np.array([mine["label"] for mine, _ in pairs], dtype=np.int64)
+    places = np.array([place[mine["case"]] for mine, _ in pairs], dtype=np.int64)
     both = [np.array([pair[side]["probabilities"] for pair in pairs], dtype=np.float64) for side in (0, 1)]
     student, baseline = (_scores(labels.tobytes(), array.tobytes(), places.tobytes(), plan, chunk) for array in both)
     return {metric: student[metric] - baseline[metric] for metric in METRICS}

@@ -15,18 +15,21 @@ from common.data.inputs import inputs, root_of
 def touch(root: Path, *names: str) -> None:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
+        if name.endswith((".nii", ".nii.gz")):
+            nibabel.Nifti1Image(np.zeros((2, 2, 2), np.float32), np.eye(4)).to_filename(root / name)
+        else:
+            (root / name).touch()
 
 
 def test_files_and_folders_are_listed_in_order(tmp_path: Path) -> None:
     touch(tmp_path, "b.nii.gz", "a.nii.gz", "series/1.dcm")
-    assert inputs(f"{tmp_path}/*.nii.gz") == [{"image": str(tmp_path / "a.nii.gz")}, {"image": str(tmp_path / "b.nii.gz")}]
-    assert inputs(f"{tmp_path}/*/") == [{"image": str(tmp_path / "series")}]
+    assert inputs(f"{tmp_path}/*.nii.gz", 3) == [{"image": str(tmp_path / "a.nii.gz")}, {"image": str(tmp_path / "b.nii.gz")}]
+    assert inputs(f"{tmp_path}/*/", 3) == [{"image": str(tmp_path / "series")}]
 
 
 def test_no_match_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"--input .*\*\.nii\.gz matches no file"):
-        inputs(f"{tmp_path}/*.nii.gz")
+        inputs(f"{tmp_path}/*.nii.gz", 3)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +46,7 @@ def test_a_volume_that_cannot_be_segmented_is_refused_by_name(
     tmp_path: Path, shape: tuple[int, ...] | None, message: str | None
 ) -> None:
     if shape is None:
-        touch(tmp_path, "a.nii.gz")
+        (tmp_path / "a.nii.gz").touch()
     else:
         nibabel.Nifti1Image(np.zeros(shape, np.float32), np.eye(4)).to_filename(tmp_path / "a.nii.gz")
     with pytest.raises(ValueError, match=message) if message else nullcontext():
@@ -69,8 +72,8 @@ def test_each_input_is_saved_under_a_name_of_its_own(tmp_path: Path, names: list
 def test_relative_inputs_have_a_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "a.nii.gz", "c/b.nii.gz")
     monkeypatch.chdir(tmp_path)
-    assert root_of(inputs("*.nii.gz")) == ""
-    assert root_of(inputs("c/*.nii.gz")) == "c"
+    assert root_of(inputs("*.nii.gz", 3)) == ""
+    assert root_of(inputs("c/*.nii.gz", 3)) == "c"
 
 
 @pytest.mark.parametrize("names", [("s/1.2.840.1", "s/1.2.840.2"), ("a.nii.gz", "a.nii")])
