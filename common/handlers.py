@@ -68,7 +68,8 @@ class RunKeeper:
     - The best epoch counts from `select_from` on: only there is the mechanism (curriculum, adversarial weight) fully on, and
       the same epoch holds for the baselines.
     - `model.pt` appears when training is complete; until then the best weights lie in `checkpoints/`.
-    - Every epoch reseeds torch from (seed, epoch, rank): randomness is a function of those, so a killed run ends bit-equal.
+    - Every epoch reseeds torch from (seed, epoch, rank): randomness is a function of those, so a killed run ends bit-equal
+      on the CPU. With `amp` the gradient scaler is kept too.
     - Under torch.distributed rank 0 writes, and its buffers (batch-norm statistics) are what all ranks validate with.
 
     Args:
@@ -133,6 +134,8 @@ class RunKeeper:
             )
         for name, part in self.parts.items():
             part.load_state_dict(checkpoint[name])
+        if checkpoint.get("scaler") and engine.scaler is not None:
+            engine.scaler.load_state_dict(checkpoint["scaler"])
         self.state = checkpoint["state"]
         engine.state.epoch = len(self.state["epochs"])
         engine.state.iteration = engine.state.epoch * engine.state.epoch_length
@@ -184,6 +187,8 @@ class RunKeeper:
             if better:
                 save_atomic(self.deployable.state_dict(), self.best)
             state = {name: part.state_dict() for name, part in self.parts.items()} | {"state": self.state}
+            if engine.scaler is not None:
+                state["scaler"] = engine.scaler.state_dict()
             save_atomic(state, self.last)
         if self._exhausted(epoch):
             engine.terminate()

@@ -29,7 +29,7 @@ __all__ += ["learned_from", "run_name", "teacher_runs", "test_slices", "validate
 ROOT = Path(__file__).parents[1]  # from where runs are started, and name their group files
 # Keys that may change between the start and the resume of a run without changing its result.
 # (max_epochs is not among them: learning-rate and adversarial schedules end with it, so a run cannot be made longer exactly.)
-FREE = ("data_dir", "store_dir", "runs_dir", "device", "quiet", "teacher_floor")
+FREE = ("data_dir", "store_dir", "runs_dir", "device", "workers", "quiet", "teacher_floor")
 
 
 def from_run(run_dir: str | Path, *, head: str | None = None) -> FeatureNet:

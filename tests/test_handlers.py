@@ -112,6 +112,7 @@ class Run:
         values: Sequence[float],
         *,
         plateau: bool = False,
+        amp: bool = False,
         die_at: int | None = None,
         nan_at: int | None = None,
         **options,
@@ -126,6 +127,7 @@ class Run:
         self.values, self.weights, self.rates = values, [], []
         engine = Engine(self.step)
         engine.state.device, engine.state.rank = torch.device("cpu"), 0
+        engine.scaler = torch.amp.GradScaler("cpu", init_scale=8, growth_interval=4) if amp else None
         engine.loss_function = SimpleNamespace(terms={"part": torch.tensor(2.0)})
 
         @engine.on(Events.EPOCH_COMPLETED)
@@ -157,8 +159,13 @@ class Run:
         if engine.state.iteration == self.nan_at:
             loss = loss * math.nan
         self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
+        if engine.scaler is None:
+            loss.backward()
+            self.optimizer.step()
+        else:
+            engine.scaler.scale(loss).backward()
+            engine.scaler.step(self.optimizer)
+            engine.scaler.update()
         return {"loss": loss}
 
     def go(self) -> Run:
@@ -219,6 +226,17 @@ def test_a_killed_run_ends_bit_equal(tmp_path: Path, die_at: int, plateau: bool)
     assert equal(model(tmp_path / "killed"), model(tmp_path / "whole"))
     a, b = history(tmp_path / "killed"), history(tmp_path / "whole")
     assert a["epochs"] == b["epochs"] and a["best_epoch"] == b["best_epoch"] == 2
+
+
+def test_a_killed_run_keeps_its_gradient_scaler(tmp_path: Path) -> None:
+    values = [0.1, 0.2, 0.3, 0.4]
+    whole = Run(tmp_path / "whole", values, amp=True).go()
+    assert whole.engine.scaler.get_scale() == 8 * 2**3  # 12 steps, grown every fourth
+    with pytest.raises(KeyboardInterrupt):
+        Run(tmp_path / "killed", values, amp=True, die_at=8).go()
+    resumed = Run(tmp_path / "killed", values, amp=True).go()
+    assert resumed.engine.scaler.state_dict() == whole.engine.scaler.state_dict()
+    assert equal(model(tmp_path / "killed"), model(tmp_path / "whole"))
 
 
 def test_a_complete_run_started_again_trains_no_further(tmp_path: Path) -> None:

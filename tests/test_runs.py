@@ -324,7 +324,7 @@ def test_a_run_on_other_patients_is_refused(tiny_stages, trained: Path, tmp_path
 def test_a_complete_run_may_be_started_again_from_elsewhere(tiny_stages, trained: Path, tmp_path: Path) -> None:
     model = tiny_stages.run_dir("alone", trained) / "model.pt"
     before = model.read_bytes()
-    tiny_stages.train("alone", trained, teachers=trained, store_dir=str(tmp_path), **SMALL)
+    tiny_stages.train("alone", trained, teachers=trained, store_dir=str(tmp_path), workers=2, **SMALL)
     assert model.read_bytes() == before
 
 

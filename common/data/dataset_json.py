@@ -59,6 +59,12 @@ def classes(root: str | Path, *, name: str) -> dict[str, tuple[int, ...]]:
     return dict(sorted(found.items(), key=lambda pair: pair[1]))
 
 
+def ignored(root: str | Path, *, name: str) -> int | None:
+    """The value of nnU-Net's label "ignore" (voxels that nobody annotated) in `root`/dataset.json, if it has one."""
+    labels = read(Path(root), name=name)["labels"]
+    return next((int(value) for key, value in labels.items() if key.lower() == "ignore"), None)
+
+
 def read(root: Path, *, name: str, fix: str = "") -> dict[str, Any]:
     """Read and check `root`/dataset.json."""
     path = root / "dataset.json"

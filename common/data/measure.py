@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 from tqdm import tqdm
 
+from . import dataset_json
 from .facts import Item, read_folder
 from .transforms import PICTURES, LoadItemd
 
@@ -37,6 +38,7 @@ def measure(name: str, place: Path, channel: int | None = None, *, task: str = "
     values: Counter[Any] = Counter()
     low, high, sizes = np.inf, -np.inf, []
     axes: dict[str, tuple[str, tuple[float, ...]]] = {}
+    ignored = None if (root / "index.csv").is_file() or not masks else dataset_json.ignored(root, name=name)
     for item in tqdm(items, desc=f"reading {name}", unit="image"):
         data = load(dict(item))
         low, high = min(low, float(data["image"].min())), max(high, float(data["image"].max()))
@@ -46,7 +48,7 @@ def measure(name: str, place: Path, channel: int | None = None, *, task: str = "
             codes = "".join(map(str, nib.orientations.aff2axcodes(affine)))
             axes.setdefault(codes, (item["image"], tuple(nib.affines.voxel_sizes(affine).tolist())))
         if item["label"] is not None:
-            values.update(_mask_values(item, data["label"]) if masks else [item["label"]])
+            values.update(_mask_values(item, data["label"], ignored) if masks else [item["label"]])
     if not values:
         what = "masks" if masks else "labels"
         raise ValueError(f"{place} has no {what} at all; fill the {what[:-1]} column of the labelled images.")
@@ -122,8 +124,13 @@ def slice_axis(measured: Mapping[str, Mapping[str, Any]], orientation: str | Non
     return 2
 
 
-def _mask_values(item: Item, mask: Any) -> set[int]:
+def _mask_values(item: Item, mask: Any, ignored: int | None) -> set[int]:
     found = np.unique(np.asarray(mask))
+    if ignored is not None and ignored in found:
+        raise ValueError(
+            f"{item['label']} has voxels of the label 'ignore' ({ignored}), which would be taught as background; annotate"
+            " them, or leave the case out."
+        )
     if not np.array_equal(found, np.round(found)):
         raise ValueError(f"{item['label']} holds values that are no whole numbers; a mask holds class values.")
     return {int(v) for v in found}

@@ -40,8 +40,11 @@ def mean_curve(histories: Sequence[dict[str, Any]]) -> tuple[list[int], list[flo
 
 
 def learning_curves(results: Sequence[Result]) -> Figure | None:
-    """A panel a (target, budget), a line an arm; without `source_only`, which was validated on its source."""
-    trained = [r for r in results if r.history is not None and r.arm != "source_only"]
+    """A panel a (target, budget), a line an arm; without those that were validated on their source.
+
+    These are `source_only` and source teachers without target supervision (r = 0).
+    """
+    trained = [r for r in results if r.history is not None and not _validated_on_source(r)]
     if not trained:
         return None
     targets = sorted({r.target for r in trained})
@@ -61,6 +64,10 @@ def learning_curves(results: Sequence[Result]) -> Figure | None:
         else:
             axis.set_axis_off()
     return figure
+
+
+def _validated_on_source(result: Result) -> bool:
+    return result.arm == "source_only" or (result.arm.startswith("source_teacher") and ("r", "0") in result.options)
 
 
 def label_efficiency(results: Sequence[Result]) -> Figure | None:

@@ -94,6 +94,24 @@ def test_the_weights_are_the_runs_in_a_stock_class_or_in_carried_code(exported: 
         torch.testing.assert_close(built.eval()(image), network(image), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("kind", ["student_lits", "student_nih"])
+def test_training_reads_each_file_once(exported: Exported, tmp_path: Path, kind: str) -> None:
+    folder = exported.copy(kind, tmp_path)
+    parser = ConfigParser()
+    parser.read_config(folder / "configs" / "train.json")
+    parser["bundle_root"] = str(folder)
+    dataset = parser.get_parsed_content("train#dataset")
+
+    def draw() -> torch.Tensor:
+        item = dataset[0]
+        return (item[0] if isinstance(item, list) else item)["image"]  # of a volume come several slices
+
+    first = draw()
+    shutil.rmtree(folder / "data")
+    again = draw()
+    assert again.shape == first.shape and not torch.equal(again, first)  # augmented anew
+
+
 def test_figures_in_the_readme_are_the_runs(exported: Exported) -> None:
     mean = json.loads((exported.runs["student_lits"] / "test" / "lits" / "metrics.json").read_text())["mean"]
     text = (exported.folders["student_lits"] / "docs" / "README.md").read_text()

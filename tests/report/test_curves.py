@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
+
 import pytest
 
 from common.report.curves import label_efficiency, learning_curves, mean_curve, scans_saved, style
@@ -21,6 +23,16 @@ def test_learning_curves_have_a_panel_a_target_and_budget(study, runs):
     lines = {line.get_label(): line for line in figure.axes[0].lines}
     assert list(lines) == ["alone (n=2)", "joint (n=2)", "distill (n=2)"]
     assert lines["alone (n=2)"].get_ydata() == pytest.approx([0.3, 0.45])
+
+
+def test_learning_curves_are_of_validation_on_the_target(study, runs):
+    found = find_results(runs, "cardiac", None)
+    alone = next(r for r in found if r.arm == "alone")
+    adapted = replace(alone, arm="source_teacher", source="sun")
+    unseen = replace(adapted, options=(("r", "0"),))  # validated on its source, as source_only is
+    figure = learning_curves([alone, adapted, unseen, replace(alone, arm="source_only", source="sun")])
+    labels = [line.get_label() for line in figure.axes[0].lines]
+    assert labels == ["alone (n=1)", "source_teacher (sun) (n=1)"]
 
 
 def test_label_efficiency_shows_mean_dice_at_each_budget(study, runs):

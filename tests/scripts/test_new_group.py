@@ -81,6 +81,17 @@ def test_a_folder_with_dataset_json_is_accepted_and_ct_is_asked_for_its_window(
     assert len(load_facts(tmp_path / "lung.yaml", "msd_lung").reader(tables / "msd_lung/Task06_Lung")) == 5
 
 
+def test_a_mask_that_is_annotated_in_part_is_refused_by_name(
+    tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(tables / "msd_lung/Task06_Lung", tmp_path / "lung"))
+    table = folder / "dataset.json"
+    table.write_text(json.dumps(json.loads(table.read_text()) | {"labels": {"background": 0, "tumour": 2, "ignore": 1}}))
+    arguments = ["lung", "--task", "segmentation", "--dataset", f"lung={folder}", "--dataset", "kits=common.data.kits"]
+    with pytest.raises(SystemExit, match=r"labelsTr/lung_\d+.* has voxels of the label 'ignore' .*leave the case out"):
+        call(monkeypatch, *arguments, "--classes", "lesion=2", "--out", str(tmp_path / "out"))
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
