@@ -119,6 +119,7 @@ EXPRESSIONS = (
     "[{'image': image, 'label': image.replace('imagesTr', 'labelsTr')} for image in @images]",
     "@cases[:len(@cases) // 5]",
     "@cases[len(@cases) // 5:]",
+    "@train#preprocessing.flatten()",
     "bool(@validate#dataset#data)",
     "[{'image': path} for path in sorted(glob.glob(@dataset_dir + '/*'))]",
     "[{'image': path, 'label': index} for index, name in enumerate(@classes)"
