@@ -38,7 +38,8 @@ def measure(name: str, place: Path, channel: int | None = None, *, task: str = "
     values: Counter[Any] = Counter()
     low, high, sizes = np.inf, -np.inf, []
     axes: dict[str, tuple[str, tuple[float, ...]]] = {}
-    ignored = None if (root / "index.csv").is_file() or not masks else dataset_json.ignored(root, name=name)
+    listed = not (root / "index.csv").is_file()  # in a dataset.json
+    ignored = dataset_json.ignored(root, name=name) if listed else None
     for item in tqdm(items, desc=f"reading {name}", unit="image"):
         data = load(dict(item))
         low, high = min(low, float(data["image"].min())), max(high, float(data["image"].max()))
@@ -58,7 +59,7 @@ def measure(name: str, place: Path, channel: int | None = None, *, task: str = "
         f"{name}: {len({i['case'] for i in items})} cases, {len(items)} images ({told}), sizes {_range(sizes)},"
         f" intensities {low:g} to {high:g}" + (f", label values {sorted(values)}" if masks else "")
     )
-    if not (root / "index.csv").is_file():  # a dataset.json
+    if listed:
         _tell_patients(place, [str(item["case"]).split("/", 1)[1] for item in items])
     found = {"dims": dims, "low": low, "high": high, "values": sorted(values), "axes": axes}
     return found | {"spacing_known": _spacing_known(place, items, dims)}
