@@ -121,14 +121,16 @@ class _Planner:
         needs: Sequence[Job] = (),
     ) -> Job:
         """A training run. `keys` are the varied keys that touch it, through its own flags or through what it needs."""
-        suffix = "".join(f"_{key}={cell.vary[key]}" for key in KEYS if key in keys and key in cell.vary)
+        vary, architecture = dict(cell.vary), {}
+        if "network" in vary:
+            vary["network"], own = _networks(vary["network"], bundle, config)
+            if not bundle.startswith("joint_teacher_"):  # a joint teacher is what its teachers are
+                architecture["architecture"] = own
+        suffix = "".join(f"_{key}={vary[key]}" for key in KEYS if key in keys and key in vary)
         variant = base + suffix + (f"_cases={cell.cases}" if cell.cases else "")
         run_id = f"{bundle}/{variant}/{cell.seed}"
         overrides = {"data_dir": self.data, "runs_dir": self.runs, "seed": str(cell.seed), "variant": variant}
-        overrides |= flags or {}
-        if "network" in cell.vary and not bundle.startswith("joint_teacher_"):  # a joint teacher is what its teachers are
-            teachers, _, student = cell.vary["network"].partition("-")
-            overrides |= {"architecture": teachers if bundle.startswith("teacher_") else student or teachers}
+        overrides |= {**(flags or {}), **architecture}
         overrides |= {"target_cases": str(cell.cases)} if cell.cases else {}
         overrides |= self.settings
         return self.add(
@@ -285,6 +287,13 @@ class _Planner:
 def _volume(base: str, volume: int) -> tuple[str, dict[str, str]]:
     """Variant and flags of a run whose data are cut to target size / `volume` (the number of teachers); 0: not cut."""
     return (f"{base}_equal_volume={volume}", {"equal_volume": str(volume)}) if volume else (base, {})
+
+
+def _networks(pair: str, bundle: str, config: str) -> tuple[str, str]:
+    """What of a pair teachers-student a run is named for, so that pairs share their runs, and the network that it trains."""
+    teachers, _, student = pair.partition("-")
+    own = teachers if bundle.startswith(("teacher_", "joint_teacher_")) else student or teachers
+    return (pair if config == "distill" else own), own
 
 
 def _combinations(vary: Mapping[str, Sequence[str]], teachers: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:

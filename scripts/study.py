@@ -60,9 +60,9 @@ def study(
         data: the folder of the datasets.
         runs: where the runs go, and the report.
         seeds: whole numbers; the seed is also the fold.
-        vary: r=0,1 or levels=a,b+c or sources=a,a+b or network=UNet,TransResUNet or (classification) pairing=late,early or
-            k=1,2,3; or several of them. For figshare teacher=hybrid,dual_vgg,dual_vit (all of them unless given) and
-            geometric=0,1.
+        vary: r=0,1 or levels=a,b+c or sources=a,a+b or network=UNet,TransResUNet-UNet (teachers-student) or (classification)
+            pairing=late,early or k=1,2,3; or several of them. For figshare teacher=hybrid,dual_vgg,dual_vit (all of them
+            unless given) and geometric=0,1.
         target_cases: numbers of labelled target patients, or all.
         set: key=value,... for every training command, such as max_epochs=3.
         cores: how many cores to use, `threads` a job; default: all.

@@ -330,11 +330,28 @@ def test_vary_network_touches_every_run(arm):
 
 
 def test_teachers_and_student_may_differ_in_architecture():
-    jobs, marked, _ = touched("network", "TransResUNet-UNet", "distill")
-    assert marked == set(jobs)
-    told = {run.split("/")[0]: job.overrides.get("architecture") for run, job in jobs.items()}
-    teachers = dict.fromkeys(["teacher_isles", "teacher_brats", "teacher_mets"], "TransResUNet")
-    assert told == teachers | {"joint_teacher_mri": None, "student_isles": "UNet"}
+    jobs, _, _ = touched("network", "TransResUNet-UNet", "distill")
+    assert {run: job.overrides.get("architecture") for run, job in jobs.items()} == {
+        "teacher_isles/alone_network=TransResUNet/0": "TransResUNet",
+        "teacher_brats/for_isles_network=TransResUNet/0": "TransResUNet",
+        "teacher_mets/for_isles_network=TransResUNet/0": "TransResUNet",
+        "joint_teacher_mri/for_isles_network=TransResUNet/0": None,
+        "student_isles/distill_network=TransResUNet-UNet/0": "UNet",
+    }
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_a_pair_of_networks_trains_only_its_student(arm):
+    """All else is the teachers' network's or the student's own, and trained for that."""
+
+    def runs(*networks: str) -> set[str]:
+        return set(trained(make(MRI, arms=[arm], targets=["isles"], vary={"network": networks})))
+
+    more = runs("UNet", "TransResUNet", "TransResUNet-UNet") - runs("UNet", "TransResUNet")
+    distilled = {f"student_isles/{arm}_network=TransResUNet-UNet/0", f"student_isles/{arm}=3_network=TransResUNet-UNet/0"}
+    assert (len(more) == 1 and more < distilled) if arm.startswith("distill") else not more
+    planned = make(MRI, arms=[arm], targets=["isles"], vary={"network": ["TransResUNet-UNet"]})
+    assert all(row.vary == {"network": "TransResUNet-UNet"} for row in planned.endpoints)
 
 
 def test_varied_keys_combine_in_one_order():

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import yaml
@@ -75,6 +76,8 @@ class Trained:
     def train(self, bundle: str, config: str, variant: str, **facts: object) -> Path:
         run_dir = self.runs / bundle / variant / "0"
         if not (run_dir / "model.pt").exists():
+            for resumable in list(self.runs.rglob("checkpoints")):  # of the runs before this one: gigabytes in all
+                shutil.rmtree(resumable)
             places = {"data_dir": str(self.data), "runs_dir": str(self.runs), "variant": variant}
             file = f"bundles/{bundle}/configs/{config}.yaml"
             execute("training", file, **places, **tiny(file), **facts)

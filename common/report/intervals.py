@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from .results import ALL, STUDENT, Result, label, seed_order
+from .results import ALL, STUDENT, Result, compares, label, seed_order
 from .tasks import HEADINGS, differences, number
 
 Row = dict[str, Any]
@@ -15,7 +15,8 @@ def interval_rows(results: Sequence[Result], *, samples: int = 10000) -> list[Ro
     """Each distilled student against each other arm of its target, on the seeds both have.
 
     Both have the same label budget (`source_only` reads no target label and stands beside every budget), and the
-    baseline has no option that the student lacks, so that `distill, r=0` is compared with `alone` and with `distill`.
+    baseline has no option that the student lacks (`compares`), so that `distill, r=0` is compared with `alone` and with
+    `distill`.
     """
     rows = []
     for _, same_target in groupby(results, key=lambda r: r.target):
@@ -25,7 +26,7 @@ def interval_rows(results: Sequence[Result], *, samples: int = 10000) -> list[Ro
                 continue
             for (other_budget, baseline), theirs in arms.items():
                 same = other_budget == budget or (baseline[0] == "source_only" and other_budget == ALL)
-                if same and baseline != student and set(baseline[2]) <= set(student[2]):
+                if same and baseline != student and compares(student, baseline):
                     rows += _compare(mine, theirs, samples)
     return rows
 

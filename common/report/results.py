@@ -19,6 +19,7 @@ ORDER = (
 Key = tuple[str, str, tuple[tuple[str, str], ...]]  # arm, source, options
 ALL = "all"  # the label budget of runs without the key `cases`
 STUDENT = "distill"  # arms whose name starts so are distilled students
+TEACHERS = ("teacher", "source_teacher", "joint", "equal_volume")  # and so, teachers
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,19 @@ def order(key: Key) -> tuple[Any, ...]:
     return (ORDER.index(arm) if arm in ORDER else len(ORDER), arm, source, len(options), options)
 
 
+def compares(student: Key, baseline: Key) -> bool:
+    """Whether the baseline has no option that the student lacks.
+
+    Of a student's pair of networks, teachers-student, a teacher has the first and any other arm the last.
+    """
+    teachers, _, own = dict(student[2]).get("network", "").partition("-")
+    network = teachers if baseline[0].startswith(TEACHERS) else own
+    return set(baseline[2]) <= {*student[2], ("network", network)}
+
+
 def baseline_for(student: Key, arms: Iterable[Key], baseline: str) -> Key | None:
     """The arm `baseline` that shares most options with the student and has none that the student lacks."""
-    same = [key for key in arms if key[:2] == (baseline, "") and set(key[2]) <= set(student[2])]
+    same = [key for key in arms if key[:2] == (baseline, "") and compares(student, key)]
     return max(same, key=lambda key: (len(key[2]), key[2]), default=None)
 
 

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from common.report.results import baseline_for, find_results, label, name_arm, parse_variant
+from common.report.results import baseline_for, compares, find_results, label, name_arm, parse_variant
 
 
 @pytest.mark.parametrize(
@@ -89,6 +89,20 @@ def test_baseline_shares_most_options():
     assert baseline_for(("distill", "", (("network", "X"), ("r", "0"))), keys, "alone") == keys[2]
     assert baseline_for(("distill", "", (("r", "0"),)), keys, "alone") == keys[0]
     assert baseline_for(("distill", "", ()), keys, "pooled") is None
+
+
+@pytest.mark.parametrize(
+    ("arm", "network", "expected"),
+    [
+        *(("alone", "UNet", True), ("alone", "TransResUNet", False), ("alone", None, True)),
+        *(("joint", "UNet", False), ("joint", "TransResUNet", True), ("teacher", "TransResUNet", True)),
+        *(("distill", "UNet", True), ("distill", "TransResUNet", False), ("distill_wide", "TransResUNet-UNet", True)),
+    ],
+)
+def test_a_baseline_of_a_pair_of_networks_has_its_part(arm, network, expected):
+    student = ("distill", "", (("network", "TransResUNet-UNet"), ("r", "0")))
+    assert compares(student, (arm, "", (("network", network),) if network else ())) is expected
+    assert not compares(("distill", "", ()), (arm, "", (("network", network or "UNet"),))), "a student of no pair has no part"
 
 
 def test_nothing_to_report_is_a_clear_error(add_run, runs):
