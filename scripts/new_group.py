@@ -57,8 +57,8 @@ def new_group(
             picks the channel of a dataset.json that has several.
         classes: what is segmented, for tables: `lv=3` (raw mask value), `lesion=1+2` (several values are one class),
             `lv=ours:3/theirs:1` (values differ by dataset); several classes comma-separated. For classification the values are
-            the texts of the column `label`: `normal=normal,pneumonia=bacterial+viral`; left out, each label is a class, if all
-            tables have the same ones. Images of a label in no class are left out.
+            the texts of the column `label`: `normal=normal,pneumonia=bacterial+viral`. Left out, each label, or each name
+            in dataset.json, is a class, if all datasets have the same ones. Images of a label in no class are left out.
         preset: `paper` (published sizes, GPU), `small` (two CPU cores, hours) or `demo` (minutes).
         window: lowest and highest intensity, for CT in Hounsfield units.
         percentiles: percentiles of an image that become 0 and 1, where there is no window.
@@ -87,8 +87,11 @@ def new_group(
         else:
             measured[key] = measure(key, *_channel(place), task=task)
     values = {key: found["values"] for key, found in measured.items()}
-    shared = task == "classification" and classes is None and not entries  # a dataset's own file may name its classes otherwise
-    chosen = (_shared_labels(values) if shared else None) or _classes(classes, values, task)
+    names = {key: found["names"] for key, found in measured.items()}
+    own = None
+    if classes is None and not entries:  # a dataset's own file may name its classes otherwise
+        own = _shared_labels(values) if task == "classification" else _shared_names(names, values)
+    chosen = own or _classes(classes, values, names, task)
     axis = measured_axis(measured, orientation, slice_axis)
     for key, found in measured.items():
         scale = _intensity(key, found, window, percentiles)
@@ -156,6 +159,19 @@ def _shared_labels(values: dict[str, list[str]]) -> dict[str, dict[str, list[Any
     return {key: {name: [label] for name, label in zip(names, labels, strict=True)} for key in values}
 
 
+def _shared_names(
+    names: dict[str, dict[str, tuple[int, ...]]], values: dict[str, list[int]]
+) -> dict[str, dict[str, list[Any]]] | None:
+    """The classes as every dataset.json names them, where all name the same ones and each value but 0 is in one of them."""
+    for key, classes in names.items():
+        named = sorted(value for of in classes.values() for value in of)
+        if not all(name.isidentifier() for name in classes) or named != [value for value in values[key] if value]:
+            return None
+    if len({frozenset(classes) for classes in names.values()}) > 1:
+        return None
+    return {key: {name: list(classes[name]) for name in next(iter(names.values()))} for key, classes in names.items()}
+
+
 def _intensity(
     name: str, found: dict[str, Any], window: Sequence[float] | None, percentiles: Sequence[float]
 ) -> dict[str, Any]:
@@ -170,9 +186,12 @@ def _intensity(
     return {"percentiles": [float(v) for v in percentiles]}
 
 
-def _classes(text: str | None, values: dict[str, list[Any]], task: str) -> dict[str, dict[str, list[Any]]]:
+def _classes(
+    text: str | None, values: dict[str, list[Any]], names: dict[str, dict[str, tuple[int, ...]]], task: str
+) -> dict[str, dict[str, list[Any]]]:
     """Class name -> raw values of each dataset; a question instead of a guess."""
-    seen = "; ".join(f"{key} has {found}" for key, found in values.items())
+    told = {key: ", ".join(f"{'+'.join(map(str, of))} {name}" for name, of in found.items()) for key, found in names.items()}
+    seen = "; ".join(f"{key} has {found}" + (f" ({told[key]})" if told[key] else "") for key, found in values.items())
     if values and not text:
         example = "lesion=1 (0 is background)" if task == "segmentation" else "healthy=normal,ill=covid+sars"
         raise ValueError(f"which label values are which class? {seen}. Answer with e.g. --classes {example}.")

@@ -47,13 +47,16 @@ def classes(root: str | Path, *, name: str) -> dict[str, tuple[int, ...]]:
 
     Reads {"0": "background", "1": "cancer"} (MSD), {"background": 0, "cancer": 1} and regions {"whole": [1, 2]} (v2).
     """
-    labels = read(Path(root), name=name)["labels"]
     found: dict[str, tuple[int, ...]] = {}
-    for key, value in labels.items():
-        title, values = (value, int(key)) if isinstance(value, str) else (key, value)
+    for key, value in read(Path(root), name=name)["labels"].items():
+        title, values = (value, key) if isinstance(value, str) else (key, value)
         if title.lower() in ("background", "ignore"):
             continue
-        found[title] = tuple(int(v) for v in values) if isinstance(values, list) else (int(values),)
+        try:
+            found[title] = tuple(int(v) for v in (values if isinstance(values, list) else [values]))
+        except (TypeError, ValueError) as error:
+            where = f"'labels' in {Path(root) / 'dataset.json'}"
+            raise ValueError(f"{name}: {where}: {title!r} is to have a whole number, or several, not {values!r}") from error
     if not found:
         raise ValueError(f"{name}: 'labels' in {Path(root) / 'dataset.json'} names no class beside the background")
     return dict(sorted(found.items(), key=lambda pair: pair[1]))
@@ -77,6 +80,8 @@ def read(root: Path, *, name: str, fix: str = "") -> dict[str, Any]:
     for keys in (("labels",), ("channel_names", "modality"), ("training", "file_ending")):
         if not isinstance(content, dict) or not any(key in content for key in keys):
             raise ValueError(f"{name}: {path} lacks the key {' or '.join(map(repr, keys))}; expected {_LAYOUTS}")
+    if not isinstance(content["labels"], dict):
+        raise ValueError(f"{name}: 'labels' in {path} is to be an object of names and values, not {content['labels']!r}")
     return content
 
 

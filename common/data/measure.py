@@ -24,8 +24,8 @@ ANISOTROPIC = 1.5  # so many times coarser is the axis of the slices
 def measure(name: str, place: Path, channel: int | None = None, *, task: str = "segmentation") -> dict[str, Any]:
     """Read every image of a table or folder once.
 
-    Returns dimensions, intensity range, label values, whether spacing is known, and of volumes that have an affine their axis
-    codes, each with a volume and its spacing.
+    Returns dimensions, intensity range, label values, what a dataset.json calls them, whether spacing is known, and of volumes
+    that have an affine their axis codes, each with a volume and its spacing.
 
     Raises:
         ValueError, FileNotFoundError: the table or a file of it cannot be used; names it.
@@ -40,6 +40,7 @@ def measure(name: str, place: Path, channel: int | None = None, *, task: str = "
     axes: dict[str, tuple[str, tuple[float, ...]]] = {}
     listed = not (root / "index.csv").is_file()  # in a dataset.json
     ignored = dataset_json.ignored(root, name=name) if listed else None
+    names = dataset_json.classes(root, name=name) if listed and masks else {}
     for item in tqdm(items, desc=f"reading {name}", unit="image"):
         data = load(dict(item))
         low, high = min(low, float(data["image"].min())), max(high, float(data["image"].max()))
@@ -61,7 +62,7 @@ def measure(name: str, place: Path, channel: int | None = None, *, task: str = "
     )
     if listed:
         _tell_patients(place, [str(item["case"]).split("/", 1)[1] for item in items])
-    found = {"dims": dims, "low": low, "high": high, "values": sorted(values), "axes": axes}
+    found = {"dims": dims, "low": low, "high": high, "values": sorted(values), "axes": axes, "names": names}
     return found | {"spacing_known": _spacing_known(place, items, dims)}
 
 

@@ -97,6 +97,11 @@ def test_classes_come_in_order_of_their_values(tmp_path: Path, labels: dict, exp
         (V2 | {"labels": {"background": 0}}, [], "lists no training case"),
         ({"labels": {}}, [], "lacks the key 'channel_names' or 'modality'"),
         ([], [], "lacks the key 'labels'"),
+        (
+            V2 | {"labels": ["background", "organ"]},
+            [],
+            r"'labels' in .*dataset\.json is to be an object .* \['background'",
+        ),
     ],
 )
 def test_one_error_names_what_is_wrong(tmp_path: Path, content: Any, files: list[str], message: str) -> None:
@@ -118,3 +123,9 @@ def test_no_json_broken_json_and_no_class(tmp_path: Path) -> None:
         cases(tmp_path, name="x")
     with pytest.raises(ValueError, match="names no class"):
         classes(_folder(tmp_path, V2 | {"labels": {"background": 0}}), name="x")
+
+
+@pytest.mark.parametrize("labels", [{"one": "organ"}, {"organ": [1, "x"]}, {"organ": None}])
+def test_a_class_without_a_number_is_named(tmp_path: Path, labels: dict) -> None:
+    with pytest.raises(ValueError, match=r"'labels' in .*dataset\.json: 'organ' is to have a whole number, or several, not "):
+        classes(_folder(tmp_path, V2 | {"labels": labels}), name="x")

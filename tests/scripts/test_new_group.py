@@ -81,6 +81,30 @@ def test_a_folder_with_dataset_json_is_accepted_and_ct_is_asked_for_its_window(
     assert len(load_facts(tmp_path / "lung.yaml", "msd_lung").reader(tables / "msd_lung/Task06_Lung")) == 5
 
 
+def test_classes_that_every_dataset_json_names_alike_need_no_answer(
+    tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each by its own value; what they name differently is asked, with the names."""
+    arguments = ["lung", "--task", "segmentation", "--window=-1000,400", "--out", str(tmp_path / "out")]
+    for name, value in (("ours", 1), ("theirs", 2)):
+        folder = Path(shutil.copytree(tables / "msd_lung/Task06_Lung", tmp_path / name))
+        table = folder / "dataset.json"
+        table.write_text(json.dumps(json.loads(table.read_text()) | {"labels": {"background": 0, "cancer": value}}))
+        for mask in (folder / "labelsTr").glob("[!.]*"):
+            image = nibabel.load(mask)
+            nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj) * value, image.affine, image.header), mask)
+        arguments += ["--dataset", f"{name}={folder}"]
+    call(monkeypatch, *arguments)
+    for name, value in (("ours", 1), ("theirs", 2)):
+        assert load_facts(tmp_path / "out/lung.yaml", name).classes == {"cancer": (value,)}
+    table.write_text(table.read_text().replace('"cancer"', '"tumour"'))
+    with pytest.raises(SystemExit, match=r"ours has \[0, 1\] \(1 cancer\); theirs has \[0, 2\] \(2 tumour\)\. Answer"):
+        call(monkeypatch, *arguments, "--force")
+    table.write_text(json.dumps(json.loads(table.read_text()) | {"labels": {"all": [1, 2], "cancer": 2}}))
+    with pytest.raises(SystemExit, match=r"theirs has \[0, 2\] \(1\+2 all, 2 cancer\)"):
+        call(monkeypatch, *arguments, "--force")
+
+
 def test_a_mask_that_is_annotated_in_part_is_refused_by_name(
     tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
