@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import runpy
 import shutil
+import sys
 from pathlib import Path
+from unittest import mock
 
 import yaml
 from monai.bundle import ConfigWorkflow
@@ -57,14 +60,27 @@ def small(tree: object, place: str = "") -> dict[str, object]:
     return found
 
 
+def arguments(run_id: str, config_file: str, **overrides: object) -> list[str]:
+    """What follows `python -m monai.bundle`."""
+    words = ["run", run_id, "--config_file", config_file]
+    return words + [part for key, value in overrides.items() for part in (f"--{key}", str(value).replace(" ", ""))]
+
+
 def execute(run_id: str, config_file: str, **overrides: object) -> None:
-    """What monai.bundle.run does, and between its steps the check of the required properties."""
+    """The command `python -m monai.bundle`, without the seconds in which a new process imports torch.
+
+    Before the workflow runs it is asked whether it has the required properties.
+    """
+    stock = ConfigWorkflow.run
+
+    def run(workflow: ConfigWorkflow) -> object:
+        assert workflow.check_properties() == []
+        return stock(workflow)
+
     kind = "train" if run_id == "training" else "infer"
-    workflow = ConfigWorkflow(config_file, run_id=run_id, workflow_type=kind, logging_file=False, **overrides)
-    workflow.initialize()
-    assert workflow.check_properties() == []
-    workflow.run()
-    workflow.finalize()
+    words = arguments(run_id, config_file, workflow_type=kind, logging_file=False, **overrides)
+    with mock.patch.object(sys, "argv", ["monai.bundle", *words]), mock.patch.object(ConfigWorkflow, "run", run):
+        runpy.run_module("monai.bundle", run_name="__main__")
 
 
 class Trained:

@@ -28,6 +28,7 @@ from tests.trained_bundles import (
     GROUPS,
     ROOT,
     Trained,
+    arguments,
     execute,
     group_of,
     is_classification,
@@ -226,9 +227,8 @@ COMMANDS += [("multi_head_pneumonia", "train")]
 
 
 def command(run_id: str, file: str, **facts: object) -> None:
-    """As a user types it."""
-    words = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", file]
-    words += [part for key, value in facts.items() for part in (f"--{key}", str(value).replace(" ", ""))]
+    """As a user types it, in a process of its own."""
+    words = [sys.executable, "-m", "monai.bundle", *arguments(run_id, file, **facts)]
     done = subprocess.run(
         words, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
     )
