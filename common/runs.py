@@ -16,7 +16,7 @@ from torch import nn
 
 from .config import live_config
 from .data.draws import StoredSlices
-from .data.facts import Item, load_facts
+from .data.facts import Facts, Item, load_facts
 from .data.fold import FoldData, list_items, split_items
 from .data.store import SliceStore
 from .errors import brief
@@ -24,9 +24,11 @@ from .handlers import save_atomic
 from .networks import FeatureNet
 
 __all__ = ["from_run", "from_runs", "predictors", "read_json", "run_setting", "start_run", "teachers_of", "test_items"]
-__all__ += ["learned_from", "run_name", "teacher_runs", "test_slices", "validated_on", "validation_score"]
+__all__ += ["check_facts", "learned_from", "run_name", "teacher_runs", "test_slices", "validated_on", "validation_score"]
 
 ROOT = Path(__file__).parents[1]  # from where runs are started, and name their group files
+# Facts of a dataset that weights depend on.
+LEARNED = ("classes", "window", "percentiles", "orientation", "slice_axis", "dims", "middle_share")
 # Keys that may change between the start and the resume of a run without changing its result.
 # (max_epochs is not among them: learning-rate and adversarial schedules end with it, so a run cannot be made longer exactly.)
 FREE = ("data_dir", "store_dir", "runs_dir", "device", "workers", "quiet", "teacher_floor")
@@ -124,6 +126,7 @@ def test_items(run_dir: str | Path, *, dataset: str, group_file: str, data_dir: 
         ValueError: a test patient was in the run's training or validation part; names it.
     """
     facts = load_facts(group_file, dataset)
+    check_facts(run_dir, facts, group_file)
     items = [item for item in list_items(facts, data_dir) if item["label"] is not None]
     test = set(split_items(facts, items, fold=seed).test)
     splits = read_json(run_dir, "folds.json", "datasets")["datasets"]
@@ -198,6 +201,7 @@ def start_run(run_dir: str, *, network: nn.Module, data: FoldData) -> None:
     run = Path(run_dir)
     store = next(iter(data.values())).store
     config = live_config() | {"store_dir": str(store.root)}  # as a path: the expression means nothing outside of the run
+    config["facts"] = {name: _learned(entry.facts) for name, entry in data.items()}
     splits = {name: entry.split._asdict() for name, entry in data.items()}
     target = next(iter(splits.values()))
     if config.get("teachers"):
@@ -215,6 +219,24 @@ def start_run(run_dir: str, *, network: nn.Module, data: FoldData) -> None:
             _same(read_json(run, file), value, path)
         elif not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
             save_atomic(value, path)
+
+
+def _learned(facts: Facts) -> dict[str, Any]:
+    return {key: json.loads(json.dumps(facts.record()[key])) for key in LEARNED}
+
+
+def check_facts(run_dir: str | Path, facts: Facts, group_file: str | Path) -> None:
+    """Refuse a dataset of which the group file now says something else than when the run learned from it.
+
+    Raises:
+        ValueError: names the key, what it was and what it is.
+    """
+    then = read_json(run_dir, "config.json").get("facts", {}).get(facts.name, {})
+    for key, before, now in _differences(then, _learned(facts)):
+        raise ValueError(
+            f"run {run_dir} was trained with {key} {before} of dataset {facts.name}, and {group_file} now says {now}; undo"
+            " that, or train the run again."
+        )
 
 
 def _check_order(teachers: Sequence[str], target: str) -> None:
@@ -284,6 +306,7 @@ def test_slices(
     if dataset not in splits:
         raise ValueError(f"run {run} has no fold of dataset {dataset}; it knows {', '.join(splits)}.")
     facts = load_facts(ROOT / config["group_file"], dataset)
+    check_facts(run, facts, config["group_file"])
     parser = ConfigParser(config | ({} if data_dir is None else {"data_dir": data_dir}))  # expressions as they were written
     data_dir, store_dir, size = (parser.get_parsed_content(key) for key in ("data_dir", "store_dir", "image_size"))
     store = SliceStore(store_dir, facts, list_items(facts, data_dir), size)

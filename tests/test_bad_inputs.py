@@ -19,10 +19,13 @@ import torch
 from PIL import Image
 
 from common.data import fold
+from common.data.facts import load_facts
 from common.data.folds import make_split
 from common.errors import root_cause
+from common.export.source import read_source
 from common.networks import UNet
 from common.phantoms.layouts import write_dataset
+from common.runs import test_slices as slices_of
 from tests.bad_inputs import (
     ROOT,
     Damage,
@@ -376,6 +379,27 @@ def test_a_run_is_not_resumed_with_another_configuration(lab: Lab) -> None:
     lab.refused(lab.job("alone", variant="alone", learning_rate=0.5), *parts, "learning_rate (config.json: 0.001, now 0.5")
     widths = {"unet::features": [4, 4, 8, 8, 8, 8]}
     lab.refused(lab.job("alone", variant="alone", **widths), *parts, "unet::features (config.json: [4, 4, 8, 8, 8, 4]")
+
+
+def test_a_run_stays_with_the_facts_that_it_learned_from(lab: Lab, tmp_path: Path) -> None:
+    """Its group file may have been edited since: neither resumed, nor evaluated, nor shown, nor exported by other ones."""
+    group = tmp_path / "group.yaml"
+    group.write_text(CARDIAC.replace("lv: [3]", "lv: [2]", 1))
+    resumed = lab.job("alone", variant="alone")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fold, "load_facts", lambda _, name: load_facts(group, name))  # as if it were the edited file
+        lab.refused(resumed, "begun with another facts::acdc::classes (config.json: [['lv', [3]]], now [['lv', [2]]])")
+    parts = ("was trained with classes [['lv', [3]]] of dataset acdc", f"{group} now says [['lv', [2]]]; undo that")
+    lab.refused(lab.evaluation(group_file=str(group)), str(lab.alone), *parts)
+    run = Path(shutil.copytree(lab.alone, tmp_path / "run" / "0"))
+    config = json.loads((run / "config.json").read_text()) | {"group_file": str(group)}
+    (run / "config.json").write_text(json.dumps(config))
+    for read in (lambda: read_source(run), lambda: slices_of(run, "acdc", 1)):
+        with pytest.raises(ValueError, match=r"was trained with classes .* of dataset acdc"):
+            read()
+    del config["facts"]  # a run from before facts were recorded
+    (run / "config.json").write_text(json.dumps(config))
+    assert read_source(run).facts.classes == {"lv": (2,)}
 
 
 def test_a_file_in_the_place_of_a_folder(lab: Lab, tmp_path: Path) -> None:

@@ -125,6 +125,11 @@ class Facts:
             )
         return next((k for k, values in enumerate(self.classes.values()) if label in values), None)
 
+    def record(self) -> dict[str, Any]:
+        """What is stated, by key; classes as pairs, since their order numbers the channels."""
+        stated = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("name", "reader")}
+        return stated | {"classes": list(self.classes.items())}
+
     @property
     def hd95_unit(self) -> str:
         return "mm" if self.spacing_known else "px"

@@ -83,10 +83,8 @@ class SliceStore:
     def __init__(self, root: str | Path, facts: Facts, items: Sequence[Item], image_size: int, *, masks: bool = True) -> None:
         if not items:
             raise ValueError(f"dataset {facts.name} has no cases; check its folder.")
-        left_out = ("name", "reader", *(() if facts.classification else ONLY_CLASSIFICATION))
-        left_out += () if facts.masks_by_index else ("masks_by_index",)
-        recipe = {k: v for k, v in asdict(facts).items() if k not in left_out}
-        recipe["classes"] = list(facts.classes.items())  # their order numbers the channels, and sort_keys would lose it
+        left_out = (() if facts.classification else ONLY_CLASSIFICATION) + (() if facts.masks_by_index else ("masks_by_index",))
+        recipe = {k: v for k, v in facts.record().items() if k not in left_out}
         if not masks and not facts.classification:
             items = [{**item, "label": None} for item in items]
             recipe["masks"] = False

@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser
 from ..data.facts import Facts, load_facts, load_group
 from ..handlers import digest
 from ..networks import FeatureNet
-from ..runs import from_run, learned_from, read_json, test_slices
+from ..runs import check_facts, from_run, learned_from, read_json, test_slices
 
 __all__ = ["Source", "read_source"]
 
@@ -67,6 +67,7 @@ def read_source(run_dir: str | Path, *, dataset: str | None = None) -> Source:
     name = dataset or config.get("dataset") or config["target"]
     group = load_group(config["group_file"])
     facts = load_facts(config["group_file"], name)
+    check_facts(run, facts, config["group_file"])
     file = run / "test" / name / "metrics.json"
     if not file.is_file():
         evaluate = f"{config['bundle_root']}/configs/evaluate.yaml"
