@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,37 @@ from .store import SliceStore
 
 __all__ = ["EpochSampler", "JointDraws", "SliceDraws", "StoredSlices"]
 
+OPEN = 64  # arrays a dataset keeps mapped: a system may allow 256 open files
 UNLABELLED = -1  # never seen: draws from unlabelled units drop the label
 
 
-def _mapped(store: SliceStore, unit: int) -> torch.Tensor:
-    """The memory-mapped array of a unit, as a tensor that must not be written to."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        return torch.from_numpy(store.array(unit))
+class _Arrays:
+    """Memory-mapped arrays of units as tensors, which must not be written to.
+
+    `OPEN` of them at a time, since each holds a file descriptor; a worker process, forked or spawned, opens its own.
+    """
+
+    def __init__(self) -> None:
+        self._files: list[Path] = []
+        self._open: dict[int, torch.Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def append(self, file: Path) -> None:
+        self._files.append(file)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        if index not in self._open:
+            if len(self._open) == OPEN:
+                del self._open[next(iter(self._open))]
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+                self._open[index] = torch.from_numpy(np.load(self._files[index], mmap_mode="r"))
+        return self._open[index]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_open": {}}
 
 
 def _sample(slices: torch.Tensor, labels: Sequence[int], index: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -68,7 +92,7 @@ class SliceDraws(Dataset):
     ) -> None:
         slices: list[tuple[int, int]] = []
         foreground: list[bool] = []
-        self._arrays: list[torch.Tensor] = []
+        self._arrays = _Arrays()
         self._labels: list[tuple[int, ...]] = []
         self._cases: list[str] = []
         for store, cases in parts:
@@ -78,7 +102,7 @@ class SliceDraws(Dataset):
                     continue
                 slices += [(len(self._arrays), s) for s in range(unit.shape[0])]
                 foreground += unit.foreground
-                self._arrays.append(_mapped(store, number))
+                self._arrays.append(store.file(number))
                 self._labels.append(unit.labels)
                 self._cases.append(unit.case)
         if not 0 <= foreground_share <= 1:
@@ -159,12 +183,12 @@ class StoredSlices(Dataset):
 
     def __init__(self, store: SliceStore, cases: Collection[str]) -> None:
         wanted = set(cases)
-        self._items = [
-            (_mapped(store, n), unit.labels, s, unit.case)
-            for n, unit in enumerate(store.units)
-            if unit.case in wanted and unit.labelled
-            for s in range(unit.shape[0])
-        ]
+        self._arrays = _Arrays()
+        self._items: list[tuple[int, tuple[int, ...], int, str]] = []
+        for number, unit in enumerate(store.units):
+            if unit.case in wanted and unit.labelled:
+                self._items += [(len(self._arrays), unit.labels, s, unit.case) for s in range(unit.shape[0])]
+                self._arrays.append(store.file(number))
         if not self._items:
             raise ValueError(f"no labelled slice of {store.facts.name} to validate on; check the split.")
 
@@ -172,8 +196,8 @@ class StoredSlices(Dataset):
         return len(self._items)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        slices, labels, number, case = self._items[index]
-        image, label = _sample(slices, labels, number)
+        unit, labels, number, case = self._items[index]
+        image, label = _sample(self._arrays[unit], labels, number)
         return {"image": image, "label": label, "case": case}
 
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import socket
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -42,7 +43,7 @@ class Unit:
     shape: tuple[int, int, int, int]
     foreground: tuple[bool, ...]
     content: tuple[str, ...]  # of each image (volume or 2-D) that is not constant, see ContentHashd
-    sources: tuple[tuple[str, int, int], ...]  # (path, bytes, mtime in ns) of every file read
+    sources: tuple[tuple[str, int, int], ...]  # (name, bytes, mtime in ns) of every file read
     labels: tuple[int, ...] = ()
 
 
@@ -51,10 +52,10 @@ def _stat(path: str) -> tuple[str, int, int]:
     p = Path(path)
     if p.is_dir():
         stats = [f.stat() for f in sorted(p.iterdir())]
-        return (str(p), sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0))
+        return (p.name, sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0))
     if not p.exists():
         raise FileNotFoundError(f"{path} does not exist; check the dataset folder or the table's row.")
-    return (str(p), p.stat().st_size, p.stat().st_mtime_ns)
+    return (p.name, p.stat().st_size, p.stat().st_mtime_ns)
 
 
 def _sources(items: Sequence[Item], facts: Facts) -> tuple[tuple[str, int, int], ...]:
@@ -63,6 +64,12 @@ def _sources(items: Sequence[Item], facts: Facts) -> tuple[tuple[str, int, int],
         for value in (item["image"], None if facts.classification else item["label"]):
             paths += [] if value is None else [value] if isinstance(value, str) else value
     return tuple(_stat(path) for path in paths)
+
+
+def _place(jobs: int) -> int:
+    """A place among the jobs that depends on the process alone."""
+    own = hashlib.sha256(f"{socket.gethostname()}-{os.getpid()}".encode()).digest()
+    return int.from_bytes(own[:8], "big") % jobs
 
 
 class SliceStore:
@@ -118,7 +125,7 @@ class SliceStore:
         """The recorded unit if it is whole and its sources are unchanged, else None."""
         try:
             raw: dict[str, Any] = json.loads(path.with_suffix(".json").read_text())
-            raw["sources"] = tuple(tuple(s) for s in raw["sources"])
+            raw["sources"] = tuple((Path(path).name, size, time) for path, size, time in raw["sources"])
             fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
             unit = Unit(**fields)
             array = np.load(path, mmap_mode="r")
@@ -162,7 +169,8 @@ class SliceStore:
         record = asdict(unit)
         if not self.facts.classification:
             del record["labels"]
-        scratch = path.with_suffix(f".{os.getpid()}.tmp")
+        # Containers may share a folder, and process ids.
+        scratch = path.with_suffix(f".{socket.gethostname()}-{os.getpid()}.tmp")
         try:
             with scratch.open("wb") as file:
                 np.save(file, array)
@@ -186,8 +194,8 @@ class SliceStore:
         missing = sum(unit is None for unit in found)
         if missing:
             jobs = [(i, g) for i, (g, unit) in enumerate(zip(self._groups, found, strict=True)) if unit is None]
-            # Ranks begin at different places and take what another has meanwhile built: together they build all once.
-            start = len(jobs) * dist.get_rank() // dist.get_world_size() if dist.is_initialized() else 0
+            # Processes begin at different places and take what another has meanwhile built: together they build all once.
+            start = len(jobs) * dist.get_rank() // dist.get_world_size() if dist.is_initialized() else _place(len(jobs))
             for i, items in tqdm(jobs[start:] + jobs[:start], desc=f"slice store {self.facts.name}", unit="case"):
                 path = self._path(items)
                 found[i] = self._valid(items, path) or self._build(items, path)
@@ -197,9 +205,13 @@ class SliceStore:
     def cases(self) -> list[str]:
         return sorted({unit.case for unit in self.units})
 
+    def file(self, unit: int) -> Path:
+        """The file of a unit's array, see `Unit`."""
+        return self._path(self._groups[unit])
+
     def array(self, unit: int) -> np.ndarray:
         """The memory-mapped array of a unit, see `Unit`."""
-        return np.load(self._path(self._groups[unit]), mmap_mode="r")
+        return np.load(self.file(unit), mmap_mode="r")
 
     def content(self) -> dict[str, list[str]]:
         """Case id -> hashes of its image contents."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import pickle
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +49,25 @@ def drawn(dataset: SliceDraws, store: SliceStore, epoch: int, cases: list[str] =
 
 def equal(a: dict, b: dict) -> bool:
     return a.keys() == b.keys() and a["case"] == b["case"] and all(torch.equal(a[k], b[k]) for k in a if k != "case")
+
+
+def test_few_files_are_open_and_another_process_opens_its_own(store: SliceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dataset of images has as many units as patients, a system may allow a process 256 files."""
+
+    def mapped() -> int:
+        return sum(str(store.root) in line for line in Path("/proc/self/maps").read_text().splitlines())
+
+    expected = [draws(store)[i] for i in range(24)]
+    before = mapped()
+    monkeypatch.setattr("common.data.draws.OPEN", 2)
+    for dataset in (few := draws(store), validation := StoredSlices(store, TRAIN)):
+        assert len({dataset[i]["case"] for i in range(len(dataset))}) == 4
+    assert mapped() - before <= 4
+    assert all(equal(few[i], item) for i, item in enumerate(expected))
+    copied = pickle.loads(sent := pickle.dumps((few, validation)))
+    assert len(sent) < 10000  # file names, no arrays
+    assert all(equal(copied[0][i], item) for i, item in enumerate(expected))
+    assert all(equal(copied[1][i], validation[i]) for i in range(len(validation)))
 
 
 def test_an_item_is_a_stored_slice_with_its_label_and_case(store: SliceStore) -> None:

@@ -122,6 +122,19 @@ def test_a_store_is_built_once(tmp_path: Path, toy: Callable[..., Facts], monkey
     assert isinstance(first.array(0), np.memmap)
 
 
+def test_data_that_moved_or_are_spelt_otherwise_are_the_same(tmp_path: Path, toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = toy()
+    built = SliceStore(tmp_path / "store", facts, facts.reader(tmp_path / "data" / "toy"), 16)
+    first = built.units
+    stamps = {path: path.stat().st_mtime_ns for path in built.folder.iterdir()}
+    monkeypatch.chdir(tmp_path)
+    relative = SliceStore("store", facts, facts.reader(Path("data/toy")), 16)
+    assert relative.units == first
+    (tmp_path / "data").rename(tmp_path / "moved")
+    assert SliceStore(tmp_path / "store", facts, facts.reader(tmp_path / "moved" / "toy"), 16).units == first
+    assert {path: path.stat().st_mtime_ns for path in built.folder.iterdir()} == stamps
+
+
 def test_facts_by_case(tmp_path: Path, volumes: list[Item]) -> None:
     store = build(tmp_path, VOLUMES, 16, volumes)
     assert store.cases == ["vols/p 2", "vols/p1"]
