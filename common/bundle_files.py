@@ -22,7 +22,7 @@ __all__ = ["RECIPES", "check_owner", "join_recipe", "split_recipe", "write_group
 RECIPES = Path(__file__).with_name("recipes")
 PACKAGES = ("pytorch-ignite", "nibabel", "itk", "tensorboard")
 MARK = "# ---- recipe: common/recipes/{}.yaml, the same in all siblings; change it there, then run `make sync`\n"
-INPUTS = {2: "input/*.[jp]*g", 3: "input/*.nii.gz"}
+INPUTS = {2: "$@dataset_dir + '/*.[jp]*g'", 3: "$@dataset_dir + '/*.nii.gz'"}
 VERBS = {
     "segmentation": "volumes in (NIfTI, or folders of a DICOM series), label volumes in the same geometry out.",
     "classification": "images or volumes in, a table of class probabilities out.",

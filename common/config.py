@@ -39,6 +39,8 @@ def live_config() -> dict[str, Any]:
     tracking: Any = DEFAULT_EXP_MGMT_SETTINGS["mlflow"]["configs"]  # keys that `--tracking` adds
     _check_keys(config, [tracking, *(yaml.load(file.read_text(), Loader=loader) for file in files)])
     _check_words(config)
+    if "train" in config and not _computed(config.get("dataset_dir", "$")):
+        raise ValueError("dataset_dir: a dataset lies in data_dir/<its name>; give data_dir, the folder of all datasets.")
     for key, least in LEAST.items():
         value = config.get(key, least)
         if not _computed(value) and (isinstance(value, bool) or not isinstance(value, int) or value < least):

@@ -244,6 +244,7 @@ SETTINGS: dict[str, tuple[str, dict[str, Any], list[str]]] = {
         {"dataset": "lits"},
         ["'lits' is not in bundles/cardiac.yaml", "acdc, sunny"],
     ),
+    "folder of one dataset": ("alone", {"dataset_dir": "data/acdc"}, ["dataset_dir: ", "give data_dir, the folder of all"]),
     "misspelt key": ("alone", {"max_epoch": 3}, ["'max_epoch'; did you mean 'max_epochs'?"]),
     "unknown key": ("alone", {"zzz": 3}, ["unknown configuration key 'zzz'; leave it out"]),
     "misspelt section": ("alone", {"validate::evaluatr": 1}, ["did you mean 'validate::evaluator'?"]),
@@ -417,7 +418,7 @@ def test_a_full_disk_while_a_result_is_saved(lab: Lab, monkeypatch: pytest.Monke
 
 def test_a_full_disk_while_slices_are_stored(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = tmp_path / "store"
-    parts = ("cannot write the slice store", "patient001.npy", "No space left", "free space or set store_dir")
+    parts = ("cannot write the slice store", "patient00", ".npy", "No space left", "free space or set store_dir")
     with monkeypatch.context() as patch:
         patch.setattr(np, "save", full)
         lab.refused(lab.job("alone", store_dir=str(store)), *parts)

@@ -131,8 +131,8 @@ EXPRESSIONS = (
     PICTURE_READER,
     "len(@spatial_size) == 3",
     "lambda image: image[:3].mean(0, keepdim=True)",
-    "lambda inputs, network, axis=@slice_axis: network(inputs.movedim(2 + axis, 1).flatten(0, 1)).log_softmax(1)"
-    ".unflatten(0, (len(inputs), -1)).logsumexp(1)",
+    "lambda inputs, network, axis=@slice_axis: torch.cat([network(part) for part in inputs.movedim(2 + axis, 1)"
+    ".flatten(0, 1).split(16)]).log_softmax(1).unflatten(0, (len(inputs), -1)).logsumexp(1)",
     "monai.inferers.SimpleInferer() if @slice_axis is None else @slice_mean",
     "lambda batch: [{'filename_or_obj': '\"' + item['image'].meta['filename_or_obj'].replace('\"', '\"\"') + '\"'}"
     " for item in batch]",

@@ -115,7 +115,9 @@ def _kind_flaw(info: os.stat_result) -> str | None:
 
 def _read_plain(file: Path) -> bytes:
     """Read without following a link that was put there meanwhile, and without waiting for a pipe."""
-    with os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as stream:
+    # Windows has neither of the two, and a mode of text that would change what is hashed.
+    flags = [getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY")]
+    with os.fdopen(os.open(file, os.O_RDONLY | sum(flags)), "rb") as stream:
         data = stream.read(MAX_FILE + 1)
     if len(data) > MAX_FILE:
         raise ValueError("it grew while it was read")

@@ -35,11 +35,11 @@ def panels(pairs: Sequence[Pair]) -> Figure | None:
     figure, axes = grid(len(lines), 4, width=2.6, height=2.7)
     for line, (image, truth, predictions, titles) in zip(axes, lines, strict=True):
         for axis, overlay, title in zip(line, (None, truth, *predictions), titles, strict=True):
-            axis.imshow(image, cmap="gray")
+            axis.imshow(image.T, cmap="gray")  # rows of arrays are x
             if overlay is not None:
                 colours = ListedColormap(matplotlib.colormaps["tab10"].colors)  # type: ignore[attr-defined]
                 norm = BoundaryNorm(np.arange(0.5, 11.5), 10)
-                axis.imshow(np.ma.masked_equal(overlay, 0), cmap=colours, norm=norm, alpha=0.5, interpolation="nearest")
+                axis.imshow(np.ma.masked_equal(overlay.T, 0), cmap=colours, norm=norm, alpha=0.5, interpolation="nearest")
             axis.set_title(title, fontsize=7)
             axis.axis("off")
     return figure

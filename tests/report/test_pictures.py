@@ -31,6 +31,9 @@ def test_panels_show_worst_median_and_best(study, runs, networks):
     for row, (name, index) in enumerate([("worst", order[0]), ("median", order[3]), ("best", order[5])]):
         assert titles[4 * row] == f"acdc/{index} ({name})"
         assert titles[4 * row + 3] == f"distill: {scores[index]:.3f}"
+        shown = figure.axes[4 * row].images[0].get_array()
+        np.testing.assert_array_equal(shown, networks[index][0][0].numpy().T)  # upright: x goes to the right
+        np.testing.assert_array_equal(figure.axes[4 * row + 1].images[1].get_array().mask, networks[index][1][0].numpy().T == 0)
 
 
 @pytest.mark.parametrize("number", [1, 2])
