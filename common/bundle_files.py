@@ -116,6 +116,11 @@ class _Writer:
     def others(self, dataset: str) -> list[str]:
         return [name for name in self.facts if name != dataset]
 
+    def weights(self, dataset: str) -> dict[str, Any]:
+        """Whether a baseline's loss weights the classes: as the distilled student's does."""
+        terms = self.task.distillation(dataset)
+        return {"class_weights": terms["class_weights"]} if self.facts[dataset].classification else {}
+
     def summary(self, role: str, dataset: str) -> str:
         return f"{role} for {dataset} (group {self.group}): {', '.join(self.facts[dataset].classes)}."
 
@@ -136,10 +141,9 @@ class _Writer:
         student, facts = f"student_{dataset}", self.facts[dataset]
         networks, training = self.task.networks("student", facts), self.task.training("student", dataset)
         terms = self.task.distillation(dataset)
-        weights = {"class_weights": terms["class_weights"]} if facts.classification else {}
-        baseline = self.task.training("baseline", dataset)
+        baseline = self.task.training("baseline", dataset) | self.weights(dataset)
         what = f"the student's network trained on {dataset} alone, the baseline."
-        self.train(student, "train", "train", what, {"dataset": dataset} | baseline | weights | networks)
+        self.train(student, "train", "train", what, {"dataset": dataset} | baseline | networks)
         ends = {"dataset": dataset, "sources": self.others(dataset), "teacher": teacher}
         what = f"the student distilled from a {kind} teacher."
         self.train(student, "distill", "distill", what, ends | training | terms | networks)
@@ -171,7 +175,8 @@ class _Writer:
         own = {d: self.task.training("joint", d) | self.task.joint(d) for d in self.facts}
         self.train(joint, "train", "joint", what, members | {"teachers": teachers} | _by_target(own))
         what = "one encoder, a head a dataset, trained on all in turn."
-        own = {d: self.task.training("baseline", d) | self.task.networks("student", facts) for d, facts in self.facts.items()}
+        own = {d: self.task.training("baseline", d) | self.weights(d) for d in self.facts}
+        own = {d: settings | self.task.networks("student", self.facts[d]) for d, settings in own.items()}
         self.train(multi, "train", "multi_head", what, members | _by_target(own))
         names = ", ".join(self.facts)
         for bundle, title in ((joint, "Joint teacher"), (multi, "Multi-head baseline")):

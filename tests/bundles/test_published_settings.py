@@ -105,6 +105,8 @@ def test_classes_are_weighted_for_students_and_not_for_teachers(dataset: str) ->
     group = GROUP.get(dataset, "pneumonia")
     for config in ("train", "distill"):
         assert read(f"student_{dataset}", config)["class_weights"] is True
+    if dataset != "figshare":
+        assert read(f"multi_head_{group}", "train", target=dataset).get_parsed_content("class_weights") is True
     teachers = [(f"teacher_{dataset}", "train"), (f"teacher_{dataset}", "adapt"), (f"joint_teacher_{group}", "train")]
     for bundle, config in teachers:
         parser = read(bundle, config, data=None)  # an unweighted loss reads no counts
