@@ -259,7 +259,7 @@ def test_slices_of_the_test_patients(tiny_stages, trained: Path) -> None:
         (torch.from_numpy(pair.astype(np.float32)), unit.case)
         for number, unit in enumerate(store.units)
         if unit.case in test
-        for pair in store.array(number)
+        for pair in np.load(store.file(number))
         if (pair[1] > 0).any()
     ]
     found = runs.test_slices(run, "acdc", 1000)

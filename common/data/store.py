@@ -209,10 +209,6 @@ class SliceStore:
         """The file of a unit's array, see `Unit`."""
         return self._path(self._groups[unit])
 
-    def array(self, unit: int) -> np.ndarray:
-        """The memory-mapped array of a unit, see `Unit`."""
-        return np.load(self.file(unit), mmap_mode="r")
-
     def content(self) -> dict[str, list[str]]:
         """Case id -> hashes of its image contents."""
         out: dict[str, list[str]] = {}

@@ -36,7 +36,7 @@ def slices(store: SliceStore, cases: list[str]) -> dict[bytes, tuple[str, int]]:
     found = {}
     for number, unit in enumerate(store.units):
         if unit.case in cases:
-            for s, pair in enumerate(store.array(number)):
+            for s, pair in enumerate(np.load(store.file(number))):
                 found[pair[0].astype(np.float32).tobytes()] = (unit.case, s)
     return found
 
@@ -73,7 +73,7 @@ def test_few_files_are_open_and_another_process_opens_its_own(store: SliceStore,
 def test_an_item_is_a_stored_slice_with_its_label_and_case(store: SliceStore) -> None:
     item = draws(store)[5]
     case, s = slices(store, TRAIN)[item["image"].numpy().tobytes()]
-    pair = store.array(TRAIN.index(case))[s]
+    pair = np.load(store.file(TRAIN.index(case)))[s]
     assert item["case"] == case
     assert item["image"].shape == item["label"].shape == (1, 16, 16)
     assert item["image"].dtype == item["label"].dtype == torch.float32
@@ -195,7 +195,7 @@ def test_every_stored_slice_of_some_cases_comes_in_order(tmp_path: Path, toy: Ca
     store = SliceStore(tmp_path / "store", facts, facts.reader(tmp_path / "data" / "toy"), 16)
     found = StoredSlices(store, ["toy/p05", "toy/p03", "toy/p01"])  # p05 has no labels
     assert [item["case"] for item in found] == ["toy/p01"] * 3 + ["toy/p03"] * 3
-    for item, pair in zip(found, [*store.array(1), *store.array(3)], strict=True):
+    for item, pair in zip(found, [*np.load(store.file(1)), *np.load(store.file(3))], strict=True):
         np.testing.assert_array_equal(torch.cat([item["image"], item["label"]]), pair)
     with pytest.raises(ValueError, match="no labelled slice of toy to validate on"):
         StoredSlices(store, ["toy/p05"])
@@ -258,7 +258,7 @@ def test_slices_to_classify_come_with_their_class_and_all_alike(tmp_path: Path, 
         array[0].astype(np.float32).tobytes(): (unit.case, s, unit.labels[s])
         for n, unit in enumerate(store.units)
         if unit.labelled
-        for s, array in enumerate(store.array(n))
+        for s, array in enumerate(np.load(store.file(n)))
     }
     for foreground_share in (0.0, 0.5):  # which has no meaning here
         dataset = SliceDraws([(store, store.cases)], length=15, seed=0, foreground_share=foreground_share)

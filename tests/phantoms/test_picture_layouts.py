@@ -55,7 +55,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory):
         store = SliceStore(root / "store", facts, items, 32)
         images, labels, patients = [], [], []
         for index, unit in enumerate(store.units):
-            images.append(np.asarray(store.array(index)[:, 0], np.float32))
+            images.append(np.asarray(np.load(store.file(index))[:, 0], np.float32))
             labels += unit.labels
             patients += [unit.case] * len(unit.labels)
         return np.concatenate(images), labels, patients
