@@ -67,7 +67,9 @@ class RunKeeper:
 
     - The best epoch counts from `select_from` on: only there is the mechanism (curriculum, adversarial weight) fully on, and
       the same epoch holds for the baselines.
-    - `model.pt` appears when training is complete; until then the best weights lie in `checkpoints/`.
+    - `model.pt` appears when training is complete; until then the best weights lie in `checkpoints/`, under their epoch's
+      number: `last.pt`, which is written after them, tells which count, so that a run killed between the two publishes none
+      of an epoch that it trains again (on a GPU not to the same bits).
     - Every epoch reseeds torch from (seed, epoch, rank): randomness is a function of those, so a killed run ends bit-equal
       on the CPU. With `amp` the gradient scaler is kept too.
     - Under torch.distributed rank 0 writes, and its buffers (batch-norm statistics) are what all ranks validate with.
@@ -100,13 +102,18 @@ class RunKeeper:
         patience: int | None = None,
     ) -> None:
         self.run_dir, self.last = Path(run_dir), Path(run_dir) / "checkpoints" / "last.pt"
-        self.best, self.model = self.last.with_name("best.pt"), self.run_dir / "model.pt"
+        self.model = self.run_dir / "model.pt"
         self.parts = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
         self.deployable, self.evaluator = deployable, evaluator
         self.seed, self.select_from, self.patience = seed, select_from, patience
         self.state: dict[str, Any] = {"epochs": [], "best_epoch": -1, "best_value": -math.inf, "seconds": 0.0}
         self.state["processes"] = idist.get_world_size()
         self._sums: dict[str, float] = {}
+
+    @property
+    def best(self) -> Path:
+        """The weights of the best epoch so far."""
+        return self.last.with_name(f"best_{self.state['best_epoch']}.pt")
 
     def attach(self, engine: SupervisedTrainer) -> None:
         engine.add_event_handler(Events.STARTED, self.resume)
@@ -190,6 +197,8 @@ class RunKeeper:
             if engine.scaler is not None:
                 state["scaler"] = engine.scaler.state_dict()
             save_atomic(state, self.last)
+            for other in set(self.last.parent.glob("best_*.pt")) - {self.best}:
+                other.unlink()
         if self._exhausted(epoch):
             engine.terminate()
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run jobs of `monai.bundle.run`, each in a process of its own that dies of SIGKILL at a chosen moment: FILE.json.
 
-A job is {"kill": [moment, name, n], "run": arguments}: the n-th time (from 1) that a file `name` is put in place,
+A job is {"kill": [moment, name, n], "run": arguments}: the n-th time (from 1) that a file `name` (a glob) is put in place,
 the process dies before ("before") or right after ("after") it. Forked, so that the imports are paid for once; prints
 the signals, a JSON list.
 """
@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import monai.bundle
@@ -19,13 +20,14 @@ import common.runs  # noqa: F401  # with all that a stage imports, once
 
 
 def arm(moment: str, name: str, n: int) -> None:
-    """Let this process die at the `n`-th `os.replace` to a file called `name`."""
+    """Let this process die at the `n`-th `os.replace` to a file named like `name`."""
     replace, left = os.replace, n
 
     def deadly(source, target) -> None:
         nonlocal left
-        left -= Path(target).name == name
-        last = Path(target).name == name and left == 0
+        named = fnmatch(Path(target).name, name)
+        left -= named
+        last = named and left == 0
         if last and moment == "before":
             os.kill(os.getpid(), signal.SIGKILL)
         replace(source, target)

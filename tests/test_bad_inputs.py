@@ -456,7 +456,7 @@ def test_a_full_disk_while_a_checkpoint_is_saved(lab: Lab, monkeypatch: pytest.M
     first = last.read_bytes()
     assert len(torch.load(last, weights_only=True)["state"]["epochs"]) == 1
 
-    quota = (100_000, resource.RLIM_INFINITY)  # bytes a file: enough for best.pt, too little for last.pt
+    quota = (100_000, resource.RLIM_INFINITY)  # bytes a file: enough for the best weights, too little for last.pt
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, quota)  # noqa: E731
     code, line = command(job | {"variant": "full"}, preexec_fn=limit)
     assert code == 1

@@ -211,7 +211,7 @@ def test_no_model_before_training_is_complete(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         Run(tmp_path, [0.1, 0.2, 0.3], die_at=8).go()
     assert not (tmp_path / "model.pt").exists()
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["best.pt", "last.pt"]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["best_1.pt", "last.pt"]
 
 
 @pytest.mark.parametrize(("die_at", "plateau"), [(2, False), (9, False), (13, False), (7, True)])
@@ -226,6 +226,24 @@ def test_a_killed_run_ends_bit_equal(tmp_path: Path, die_at: int, plateau: bool)
     assert equal(model(tmp_path / "killed"), model(tmp_path / "whole"))
     a, b = history(tmp_path / "killed"), history(tmp_path / "whole")
     assert a["epochs"] == b["epochs"] and a["best_epoch"] == b["best_epoch"] == 2
+
+
+def test_weights_of_an_epoch_that_was_not_finished_are_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU an epoch trained again differs: here it is the best before the kill, and not after it."""
+
+    def killed(value: object, path: Path) -> None:
+        if path.name == "last.pt" and path.exists():
+            raise KeyboardInterrupt
+        save_atomic(value, path)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("common.handlers.save_atomic", killed)
+        Run(tmp_path, [0.5, 0.9, 0.1]).go()
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["best_0.pt", "best_1.pt", "last.pt"]
+    whole = Run(tmp_path / "whole", [0.5, 0.4, 0.1]).go()
+    Run(tmp_path, [0.5, 0.4, 0.1]).go()
+    assert equal(model(tmp_path), whole.weights[0])
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["best_0.pt", "last.pt"]
 
 
 def test_a_killed_run_keeps_its_gradient_scaler(tmp_path: Path) -> None:

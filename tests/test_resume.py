@@ -28,7 +28,7 @@ from common.handlers import RunKeeper
 KILLS: dict[str, tuple[str, str, int | None]] = {
     "alone": ("after", "last.pt", None),  # None: right after the best epoch
     "adapt": ("before", "last.pt", 3),  # while it saves: the new checkpoint is written, but not yet in place
-    "joint": ("after", "best.pt", 1),  # the best weights are one epoch ahead of the checkpoint
+    "joint": ("after", "best_*.pt", 1),  # the best weights are one epoch ahead of the checkpoint
     "distill": ("after", "last.pt", None),
     "distill_wide": ("after", "history.json", 1),  # training is complete, model.pt is not published
     "multi_head": ("after", "last.pt", 1),
@@ -44,7 +44,9 @@ def history(run: Path) -> dict[str, Any]:
 def assert_same(run: Path, other: Path) -> None:
     """Same history but for the seconds, and bit-equal model, best weights and last checkpoint (optimizer and all)."""
     assert history(run) == history(other)
-    for file in ("model.pt", "checkpoints/best.pt", "checkpoints/last.pt"):
+    best = f"checkpoints/best_{history(run)['best_epoch']}.pt"
+    assert {str(path.relative_to(run)) for path in run.rglob("*.pt")} == {"model.pt", "checkpoints/last.pt", best}
+    for file in ("model.pt", best, "checkpoints/last.pt"):
         mine, theirs = (flat(torch.load(r / file, weights_only=True)) for r in (run, other))
         assert mine.keys() == theirs.keys()
         for key, value in mine.items():
