@@ -195,8 +195,8 @@ def start_run(run_dir: str, *, network: nn.Module, data: FoldData) -> None:
 
     Raises:
         ValueError: the run was begun with another configuration or other folds, a joint teacher's first teacher has not
-            seen the target, a teacher saw a test patient or labels outside of this run's budget, or see `live_config`; names
-            the key or the teacher.
+            seen the target, a teacher saw a test patient or labels outside of this run's budget, the network has not the
+            dataset's number of outputs, or see `live_config`; names the key, the teacher or the group file.
     """
     run = Path(run_dir)
     store = next(iter(data.values())).store
@@ -208,6 +208,7 @@ def start_run(run_dir: str, *, network: nn.Module, data: FoldData) -> None:
         _check_order(teachers_of(config), next(iter(splits)))
     for teacher in teachers_of(config):
         _check_teacher(teacher, splits)
+    _check_outputs(network, next(iter(data.values())).facts, config["group_file"])
     spec = json.loads(json.dumps(network.spec))
     begun = (run / "checkpoints" / "last.pt").exists() or (run / "model.pt").exists()
     # said only where labels were not read, so that the records of all other runs stay what they were
@@ -236,6 +237,18 @@ def check_facts(run_dir: str | Path, facts: Facts, group_file: str | Path) -> No
         raise ValueError(
             f"run {run_dir} was trained with {key} {before} of dataset {facts.name}, and {group_file} now says {now}; undo"
             " that, or train the run again."
+        )
+
+
+def _check_outputs(network: nn.Module, facts: Facts, group_file: str) -> None:
+    """Refuse the network of a configuration that was written before the group file said other classes."""
+    outputs = network.spec.get("out_channels", facts.out_channels)  # several heads are made from the facts
+    if outputs != facts.out_channels:
+        background = "" if facts.classification else ", and the background"
+        raise ValueError(
+            f"the network has {outputs} outputs, but {group_file} gives dataset {facts.name} {facts.out_channels}"
+            f" ({', '.join(facts.classes)}{background}): after an edit of that file, `python scripts/sync_recipes.py --group"
+            f" {group_file}` writes its bundles anew."
         )
 
 

@@ -40,7 +40,7 @@ def new_group(
     classes: str | None = None,
     preset: str = "paper",
     window: Sequence[float] | None = None,
-    percentiles: Sequence[float] = (1, 99),
+    percentiles: Sequence[float] | None = None,
     orientation: str | None = None,
     slice_axis: int | None = None,
     out: str = "bundles",
@@ -61,12 +61,13 @@ def new_group(
             in dataset.json, is a class, if all datasets have the same ones. Images of a label in no class are left out.
         preset: `paper` (published sizes, GPU), `small` (two CPU cores, hours) or `demo` (minutes).
         window: lowest and highest intensity, for CT in Hounsfield units.
-        percentiles: percentiles of an image that become 0 and 1, where there is no window.
+        percentiles: percentiles of an image that become 0 and 1, where there is no window; left out, 1 and 99.
         orientation: axis codes (RAS) that volumes are brought to; left out, each file keeps its axes.
         slice_axis: the axis along which volumes are cut into slices, after `orientation`; left out, 2, unless their spacing
             speaks against it.
         out: folder of the bundles.
-        force: overwrite an existing group; what was added to its file by hand (`about`, `settings`) stays.
+        force: overwrite an existing group; what was added to its file by hand (`about`, `settings`, facts of a dataset with a
+            file of its own) stays.
     """
     group_file = Path(out) / f"{name}.yaml"
     if task not in TASKS:
@@ -79,11 +80,20 @@ def new_group(
         raise ValueError(f"{group_file} exists; choose another name, or give --force to write the group again.")
     places = _places(dataset)
     check_owner(group_file, places)
+    measures = {"classes": classes, "window": window, "percentiles": percentiles}
+    measures |= {"orientation": orientation, "slice_axis": slice_axis}
+    given = [f"--{key}" for key, value in measures.items() if value is not None]
+    if given and all(place.startswith("common.") for place in places.values()):
+        raise ValueError(
+            f"{' and '.join(given)}: for tables, and {', '.join(places)} have files of their own, whose facts hold. Leave it out;"
+            f" what is to differ goes into {group_file} afterwards, such as `{next(iter(places))}: {{module: ..., classes: ...}}`,"
+            f" and `python scripts/sync_recipes.py --group {group_file}` writes the bundles anew."
+        )
     entries: dict[str, Any] = {}
     measured: dict[str, dict[str, Any]] = {}
     for key, place in places.items():
         if place.startswith("common."):
-            entries[key] = {"module": place}
+            entries[key] = _own_facts(group_file, key, place)
         else:
             measured[key] = measure(key, *_channel(place), task=task)
     values = {key: found["values"] for key, found in measured.items()}
@@ -94,7 +104,7 @@ def new_group(
     chosen = own or _classes(classes, values, names, task)
     axis = measured_axis(measured, orientation, slice_axis)
     for key, found in measured.items():
-        scale = _intensity(key, found, window, percentiles)
+        scale = _intensity(key, found, window, percentiles or (1, 99))
         geometry = {"dims": found["dims"], "spacing_known": found["spacing_known"]}
         if found["dims"] == 3:
             geometry |= {"orientation": orientation, "slice_axis": axis}
@@ -114,12 +124,22 @@ def new_group(
     )
 
 
+def _existing(group_file: Path) -> dict[str, Any]:
+    try:
+        return load_group(group_file)
+    except (FileNotFoundError, ValueError):  # none, or one that nobody can read and that is being written again
+        return {"task": None, "datasets": {}}
+
+
+def _own_facts(group_file: Path, dataset: str, module: str) -> dict[str, Any]:
+    """The entry of a dataset with a file of its own: with the facts that an existing group file replaces."""
+    old = _existing(group_file)["datasets"].get(dataset) or {}
+    return old if old.get("module") == module else {"module": module}
+
+
 def _added_by_hand(group_file: Path, task: str, datasets: Iterable[str]) -> dict[str, dict[str, Any]]:
     """What an existing group file says of these datasets that is not measured: the keys `settings` and `about`."""
-    try:
-        old = load_group(group_file)
-    except (FileNotFoundError, ValueError):  # none, or one that nobody can read and that is being written again
-        return {}
+    old = _existing(group_file)
     keys = ["settings", "about"] if old["task"] == task else ["about"]  # settings are a task's
     said = {key: {name: (old.get(key) or {})[name] for name in datasets if name in (old.get(key) or {})} for key in keys}
     return {key: of for key, of in said.items() if of}

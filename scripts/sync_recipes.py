@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write each recipe's text into the tail of every bundle configuration that names it: `make sync`."""
+"""Bring bundles up to date: with the recipes (`make sync`), or with a group file that was edited.
+
+    python scripts/sync_recipes.py --group bundles/ct.yaml
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,25 @@ from pathlib import Path
 import fire
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from common.bundle_files import join_recipe, split_recipe
+from common.bundle_files import join_recipe, split_recipe, write_group
 from common.handlers import save_atomic
 
 
-def sync(bundles: str = "bundles", check: bool = False) -> None:
-    """Bring the recipes in `bundles` up to date.
+def sync(bundles: str = "bundles", check: bool = False, group: str | None = None) -> None:
+    """Write each recipe's text into the tail of every bundle configuration that names it.
 
     Args:
         bundles: folder of the bundles.
         check: change nothing; exit with 1 and the files' names if any is out of date.
+        group: instead, a group file `bundles/<group>.yaml`: its bundles are written anew from what it says, the facts at the
+            head of their configurations, metadata and READMEs too (what was changed by hand in those is lost).
     """
+    if group is not None:
+        try:
+            print("\n".join(map(str, write_group(group))))
+        except (ValueError, OSError) as error:
+            raise SystemExit(f"error: {error}") from error
+        return
     stale = []
     for path in sorted(Path(bundles).glob("*/configs/*.yaml")):
         try:

@@ -167,6 +167,26 @@ def test_settings_stay_and_reach_the_bundles(tmp_path: Path, monkeypatch: pytest
         assert yaml.safe_load(head)["upright"] is upright
 
 
+def test_datasets_with_files_of_their_own_keep_what_the_group_file_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    modules = [f"--dataset={name}=common.data.{name}" for name in ("lits", "kits")]
+    arguments = ["liver", "--task", "segmentation", *modules, "--out", str(tmp_path)]
+    with pytest.raises(SystemExit, match=r"--classes and --window: for tables, and lits, kits have files of their own"):
+        call(monkeypatch, *arguments, "--window=-100,250", "--classes", "lesion=2")
+    assert not list(tmp_path.iterdir())
+    call(monkeypatch, *arguments)
+    group_file = tmp_path / "liver.yaml"
+    written = yaml.safe_load(group_file.read_text())
+    written["datasets"]["lits"]["classes"] = {"liver": [1], "lesion": [2]}
+    group_file.write_text(yaml.safe_dump(written))
+    call(monkeypatch, *arguments, "--force")
+    assert yaml.safe_load(group_file.read_text()) == written
+    stock = yaml.safe_load((tmp_path / "student_lits/configs/inference.yaml").read_text())["network_def"]
+    assert stock["out_channels"] == 3
+    modules[0] = "--dataset=lits=common.data.msd_lung"  # another file: what was said of the old one is not of this one
+    call(monkeypatch, *arguments[:3], *modules, *arguments[5:], "--force")
+    assert yaml.safe_load(group_file.read_text())["datasets"]["lits"] == {"module": "common.data.msd_lung"}
+
+
 def test_bundles_of_another_group_are_not_overwritten(tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = heart(tables, tmp_path, "--classes", "lv=acdc:3/sunnybrook:1")
     call(monkeypatch, *arguments)
