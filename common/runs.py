@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from monai.bundle import ConfigParser
-from torch import nn
 
 from .config import live_config
 from .data.draws import StoredSlices
@@ -188,7 +187,7 @@ def learned_from(run_dir: str | Path) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def start_run(run_dir: str, *, network: nn.Module, data: FoldData) -> None:
+def start_run(run_dir: str, *, network: FeatureNet, data: FoldData) -> None:
     """Record what a run is before it trains: network.json, folds.json, config.json.
 
     A run that has no checkpoint yet has nothing to keep: what an attempt that failed before training wrote is replaced.
@@ -240,7 +239,7 @@ def check_facts(run_dir: str | Path, facts: Facts, group_file: str | Path) -> No
         )
 
 
-def _check_outputs(network: nn.Module, facts: Facts, group_file: str) -> None:
+def _check_outputs(network: FeatureNet, facts: Facts, group_file: str) -> None:
     """Refuse the network of a configuration that was written before the group file said other classes."""
     outputs = network.spec.get("out_channels", facts.out_channels)  # several heads are made from the facts
     if outputs != facts.out_channels:

@@ -132,7 +132,7 @@ class _Planner:
         overrides = {"data_dir": self.data, "runs_dir": self.runs, "seed": str(cell.seed), "variant": variant}
         overrides |= {**(flags or {}), **architecture}
         overrides |= {"target_cases": str(cell.cases)} if cell.cases else {}
-        overrides |= self.settings
+        overrides |= {key: value for key, value in self.settings.items() if key not in overrides}
         return self.add(
             Job(
                 name=f"train {run_id}",
@@ -329,12 +329,12 @@ def plan(
     """Every job that the arms need, each once, dependencies first.
 
     `datasets` are the group's members; a target's sources are the other members, or those that `vary["sources"]`
-    names. `target_cases`: labelled target patients, or "all". `settings`: flags added to every training command, but
-    not to the variant: runs with other settings belong in another folder. `teachers`: the networks of each named teacher,
-    of a group of one dataset; `vary["teacher"]` is all of them unless it names some. `classes`: each dataset's, in order;
-    source_only leaves out the sources whose classes are not the target's, and pooled is refused with such a one. None: all
-    datasets have the same. Decision: with r = 0 a source teacher of other classes is trained, but neither tested nor
-    tabulated.
+    names. `target_cases`: labelled target patients, or "all". `settings`: flags added to every training command that has
+    no such flag of its own (what makes an arm), but not to the variant: runs with other settings belong in another
+    folder. `teachers`: the networks of each named teacher, of a group of one dataset; `vary["teacher"]` is all of them
+    unless it names some. `classes`: each dataset's, in order; source_only leaves out the sources whose classes are not the
+    target's, and pooled is refused with such a one. None: all datasets have the same. Decision: with r = 0 a source teacher
+    of other classes is trained, but neither tested nor tabulated.
     Raises ValueError naming the first bad value and the choices.
     """
     vary = {key: [str(value) for value in values] for key, values in (vary or {}).items()}

@@ -80,14 +80,14 @@ def new_group(
         raise ValueError(f"{group_file} exists; choose another name, or give --force to write the group again.")
     places = _places(dataset)
     check_owner(group_file, places)
-    measures = {"classes": classes, "window": window, "percentiles": percentiles}
+    measures: dict[str, Any] = {"classes": classes, "window": window, "percentiles": percentiles}
     measures |= {"orientation": orientation, "slice_axis": slice_axis}
     given = [f"--{key}" for key, value in measures.items() if value is not None]
     if given and all(place.startswith("common.") for place in places.values()):
         raise ValueError(
-            f"{' and '.join(given)}: for tables, and {', '.join(places)} have files of their own, whose facts hold. Leave it out;"
-            f" what is to differ goes into {group_file} afterwards, such as `{next(iter(places))}: {{module: ..., classes: ...}}`,"
-            f" and `python scripts/sync_recipes.py --group {group_file}` writes the bundles anew."
+            f"{' and '.join(given)}: for tables, and {', '.join(places)} have files of their own, whose facts hold. Leave it"
+            f" out; what is to differ goes into {group_file} afterwards, such as `{next(iter(places))}: {{module: ..., classes:"
+            f" ...}}`, and `python scripts/sync_recipes.py --group {group_file}` writes the bundles anew."
         )
     entries: dict[str, Any] = {}
     measured: dict[str, dict[str, Any]] = {}

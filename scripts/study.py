@@ -15,7 +15,8 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,8 @@ def study(
             pairing=late,early or k=1,2,3; or several of them. For figshare teacher=hybrid,dual_vgg,dual_vit (all of them
             unless given) and geometric=0,1.
         target_cases: numbers of labelled target patients, or all.
-        set: key=value,... for every training command, such as max_epochs=3.
+        set: key=value,... for every training command, such as max_epochs=3. A key that only some configurations have, such as
+            kappa, goes to those; what makes an arm (gamma=0 of distill_soft) stays.
         cores: how many cores to use, `threads` a job; default: all.
         threads: cores a job.
         profile: the folder of a Snakemake profile, for a cluster.
@@ -97,6 +99,7 @@ def study(
         bundles=os.path.relpath(group_path.parent, ROOT) if group_path.is_relative_to(ROOT) else str(group_path.parent),
     )
     check_files(planned.jobs, data_dir)
+    planned = planned._replace(jobs=fit_settings(planned.jobs, settings))
     check_settings(runs_dir, settings)
     check_records(planned.jobs, runs_dir)
     if profile and not (Path(profile) / "config.yaml").is_file():
@@ -167,6 +170,21 @@ def check_files(jobs: Sequence[Job], data: Path) -> None:
     missing = [name for name in dict.fromkeys(job.config for job in jobs) if not (ROOT / name).is_file()]
     if missing:
         raise ValueError(f"the study needs configs that do not exist: {', '.join(missing)}; `make sync` writes them")
+
+
+def fit_settings(jobs: Sequence[Job], settings: Collection[str]) -> list[Job]:
+    """Leave a setting that some configurations have out of the trainings by others, which would refuse it.
+
+    One that no configuration has goes to all: an argument of `monai.bundle run`, or a mistake, which the first job names.
+    """
+    configs = {job.config for job in jobs if job.kind == "train"}
+    keys = {config: yaml.safe_load((ROOT / config).read_text()) or {} for config in configs}
+    partial = {key for key in settings if any(key.partition("::")[0] in known for known in keys.values())}
+    return [
+        replace(job, overrides={k: v for k, v in job.overrides.items() if k not in partial or k.partition("::")[0] in own})
+        for job in jobs
+        for own in [keys.get(job.config, {})]
+    ]
 
 
 def check_settings(runs: Path, settings: dict[str, str]) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bring bundles up to date: with the recipes (`make sync`), or with a group file that was edited.
 
-    python scripts/sync_recipes.py --group bundles/ct.yaml
+python scripts/sync_recipes.py --group bundles/ct.yaml
 """
 
 from __future__ import annotations

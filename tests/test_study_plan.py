@@ -371,6 +371,13 @@ def test_settings_reach_trainings_only_and_not_the_variant():
     assert student.command.endswith("--max_epochs 3 --train::trainer::amp True")
 
 
+def test_settings_do_not_change_what_makes_an_arm():
+    planned = make(arms=["distill", "distill_soft", "alone_double"], settings={"gamma": "0.7", "batch_size": "2"})
+    runs = trained(planned)
+    assert runs["student_acdc/distill/0"].overrides["gamma"] == "0.7"
+    assert runs["student_acdc/distill_soft/0"].overrides["gamma"] == "0"
+
+
 @given(
     arms=st.lists(st.sampled_from(sorted(ARMS)), min_size=1, max_size=6),
     targets=st.lists(st.sampled_from(["brats", "isles", "mets"]), min_size=1, max_size=3),

@@ -167,7 +167,7 @@ def test_settings_stay_and_reach_the_bundles(tmp_path: Path, monkeypatch: pytest
         assert yaml.safe_load(head)["upright"] is upright
 
 
-def test_datasets_with_files_of_their_own_keep_what_the_group_file_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_datasets_with_files_of_their_own_keep_their_facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     modules = [f"--dataset={name}=common.data.{name}" for name in ("lits", "kits")]
     arguments = ["liver", "--task", "segmentation", *modules, "--out", str(tmp_path)]
     with pytest.raises(SystemExit, match=r"--classes and --window: for tables, and lits, kits have files of their own"):

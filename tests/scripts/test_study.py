@@ -13,6 +13,8 @@ import pytest
 import study
 import study_engine
 
+from common.study import plan
+
 ROOT = Path(study.__file__).parents[1]
 BUNDLES = ("student_acdc", "student_sunnybrook", "teacher_acdc", "teacher_sunnybrook", "joint_teacher_cardiac")
 
@@ -262,6 +264,33 @@ def test_a_bad_argument_is_named(asked, place, flags, message):
     assert message in error
     assert len(error.splitlines()) == 1
     assert not (place / "runs").exists()
+
+
+def test_a_setting_reaches_the_configurations_that_have_it():
+    """`kappa` is the distilled students' and `joint_ch` the joint teacher's; the others would refuse them in mid-study."""
+    settings = {"kappa": "0.5", "joint_ch": "8", "optimizer::weight_decay": "0.1", "tracking": "mlflow"}
+    planned = plan(
+        group="pneumonia",
+        datasets=["kermany", "nih"],
+        targets=["kermany"],
+        seeds=[0],
+        arms=["alone", "distill"],
+        settings=settings,
+        data="data",
+        runs="runs",
+        task="classification",
+    )
+    jobs = {job.run_id: job for job in study.fit_settings(planned.jobs, settings) if job.kind == "train"}
+    given = {run: {key for key in job.overrides if key in settings} for run, job in jobs.items()}
+    everywhere = {"optimizer::weight_decay", "tracking"}
+    assert given == {
+        "teacher_kermany/alone/0": everywhere,
+        "teacher_nih/for_kermany/0": everywhere,
+        "joint_teacher_pneumonia/for_kermany/0": {*everywhere, "joint_ch"},
+        "student_kermany/alone/0": everywhere,
+        "student_kermany/distill/0": {*everywhere, "kappa"},
+    }
+    assert len(planned.jobs) == len(study.fit_settings(planned.jobs, settings))
 
 
 def test_a_group_file_without_datasets_is_named(asked, place):
