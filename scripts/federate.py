@@ -13,9 +13,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from nvflare.app_opt.pt.file_model_persistor import PTFileModelPersistor
-from nvflare.app_opt.pt.recipes.fedavg import FedAvgRecipe
-from nvflare.recipe import SimEnv, set_per_site_config
+
+try:
+    from nvflare.app_opt.pt.file_model_persistor import PTFileModelPersistor
+    from nvflare.app_opt.pt.recipes.fedavg import FedAvgRecipe
+    from nvflare.recipe import SimEnv, set_per_site_config
+except ModuleNotFoundError as missing:
+    raise SystemExit(f"error: {missing.name} is not installed; `pip install -e '.[federated]'` installs NVFLARE.") from missing
 
 HERE = Path(__file__).resolve().parent
 

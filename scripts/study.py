@@ -81,7 +81,8 @@ def study(
     runs_dir, data_dir = Path(str(runs)).resolve(), Path(str(data)).resolve()
     group_path = Path(group_file).resolve() if group_file else ROOT / "bundles" / f"{group}.yaml"
     settings = {key: _one(key, values) for key, values in parse_pairs(set, "--set").items()}
-    members = read_group(group_path, group)
+    told = read_group(group_path, group)
+    members = list(told["datasets"])
     planned = plan(
         group=group,
         datasets=members,
@@ -93,8 +94,8 @@ def study(
         settings=settings,
         data=str(data_dir),
         runs=str(runs_dir),
-        task=load_group(group_path)["task"],
-        teachers=load_group(group_path).get("teachers"),
+        task=told["task"],
+        teachers=told.get("teachers"),
         classes={name: tuple(load_facts(group_path, name).classes) for name in members},
         bundles=os.path.relpath(group_path.parent, ROOT) if group_path.is_relative_to(ROOT) else str(group_path.parent),
     )
@@ -147,20 +148,15 @@ def _number(text: str) -> int | str:
     return int(text) if text.isdecimal() else text
 
 
-def read_group(path: Path, group: str) -> list[str]:
-    """The members of a group, from its file."""
+def read_group(path: Path, group: str) -> dict[str, Any]:
+    """A group's file, which must be that group's."""
     if not path.is_file():
-        known = sorted(other.stem for other in path.parent.glob("*.yaml"))
+        known = sorted(other.stem for other in path.parent.glob("*.yaml") if "\ndatasets:" in other.read_text())
         raise ValueError(f"unknown group {group!r}: no file {path}; choose from {', '.join(known) or 'none yet'}, or make it")
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: is not YAML ({' '.join(str(error).split())}); correct it or write it again") from error
-    if not isinstance(content, dict) or not isinstance(content.get("datasets"), dict) or not content["datasets"]:
-        raise ValueError(f"{path}: expected the keys group, task and datasets, the last a mapping of the group's members")
-    if content.get("group") != group:
-        raise ValueError(f"{path}: is the file of group {content.get('group')!r}, not of {group!r}")
-    return list(content["datasets"])
+    content = load_group(path)
+    if content["group"] != group:
+        raise ValueError(f"{path}: is the file of group {content['group']!r}, not of {group!r}")
+    return content
 
 
 def check_files(jobs: Sequence[Job], data: Path) -> None:

@@ -531,4 +531,4 @@ def test_a_study_of_a_garbled_group_file(lab: Lab, tmp_path: Path, capsys: pytes
     flags += ["--runs", str(lab.runs), "--group-file", str(tmp_path / "cardiac.yaml")]
     assert script("study.py", *flags) == 2
     error = capsys.readouterr().err.strip()
-    assert "cardiac.yaml: is not YAML" in error and "correct it" in error and len(error.splitlines()) == 1
+    assert "cardiac.yaml is not YAML" in error and "correct it" in error and len(error.splitlines()) == 1

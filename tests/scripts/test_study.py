@@ -297,7 +297,7 @@ def test_a_group_file_without_datasets_is_named(asked, place):
     (place / "bundles" / "cardiac.yaml").write_text("group: cardiac\n")
     code, error = asked()
     assert code == 2
-    assert "cardiac.yaml: expected the keys group, task and datasets" in error
+    assert "cardiac.yaml needs the keys group, task and datasets" in error
 
 
 def test_runs_of_other_settings_are_not_mixed(asked, place):
