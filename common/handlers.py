@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -67,9 +68,10 @@ class RunKeeper:
 
     - The best epoch counts from `select_from` on: only there is the mechanism (curriculum, adversarial weight) fully on, and
       the same epoch holds for the baselines.
-    - `model.pt` appears when training is complete; until then the best weights lie in `checkpoints/`, under their epoch's
-      number: `last.pt`, which is written after them, tells which count, so that a run killed between the two publishes none
-      of an epoch that it trains again (on a GPU not to the same bits).
+    - `model.pt` appears when training is complete, and `checkpoints/` goes (a complete run is never made longer, see
+      `common.runs.FREE`). Until then the best weights lie there under their epoch's number: `last.pt`, which is written after
+      them, tells which count, so that a run killed between the two publishes none of an epoch that it trains again (on a GPU
+      not to the same bits).
     - Every epoch reseeds torch from (seed, epoch, rank): randomness is a function of those, so a killed run ends bit-equal
       on the CPU. With `amp` the gradient scaler is kept too.
     - Under torch.distributed rank 0 writes, and its buffers (batch-norm statistics) are what all ranks validate with.
@@ -123,11 +125,16 @@ class RunKeeper:
         engine.add_event_handler(Events.COMPLETED, self.finish)
 
     def resume(self, engine: SupervisedTrainer) -> None:
-        """Take up the last checkpoint, if there is one."""
+        """Take up the last checkpoint, if there is one; of a complete run nothing is left to do."""
         if engine.state.rank == 0:
             for folder in (self.run_dir, self.last.parent):
                 for scratch in folder.glob(".*.tmp"):  # of a process that was killed while it saved
                     scratch.unlink(missing_ok=True)
+        if self.model.exists():
+            engine.state.epoch = engine.state.max_epochs
+            engine.state.iteration = engine.state.epoch * engine.state.epoch_length
+            engine.logger.info(f"{self.run_dir} is complete.")
+            return
         if not self.last.exists():
             return
         try:
@@ -207,9 +214,14 @@ class RunKeeper:
 
     def finish(self, engine: SupervisedTrainer) -> None:
         """Publish the best weights as model.pt; the last file written marks the run as complete."""
-        if engine.state.rank == 0:
+        if engine.state.rank == 0 and not self.model.exists():
             save_atomic(self.state, self.run_dir / "history.json")
             save_atomic(torch.load(self.best, map_location="cpu", weights_only=True), self.model)
+        if engine.state.rank == 0:
+            self.drop_checkpoints()
+
+    def drop_checkpoints(self) -> None:
+        shutil.rmtree(self.last.parent, ignore_errors=True)
 
 
 class TeacherFloor:

@@ -9,11 +9,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import monai.bundle
 import torch
 import torch.distributed as dist
 from torch.nn.modules.module import register_module_forward_pre_hook
+
+from common.handlers import RunKeeper
 
 
 @contextmanager
@@ -42,5 +45,5 @@ if __name__ == "__main__":
         # One command is one group for torchrun, whose store keeps the last group's addresses: each job gets a prefix.
         store = dist.PrefixStore(str(number), agent)
         dist.init_process_group = lambda backend, store=store: init(backend, store=store, **ranks)
-        with double_precision():
+        with double_precision(), mock.patch.object(RunKeeper, "drop_checkpoints"):  # they hold all that is trained
             monai.bundle.run(**job)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import timm
@@ -16,6 +17,7 @@ import torch
 import yaml
 
 from common.data.draws import EpochSampler
+from common.handlers import RunKeeper
 from common.networks import EfficientNet, MedViT, TransResUNet, UNet
 from tests.distributed_stages import double_precision
 
@@ -74,7 +76,7 @@ def overrides(stages, stage: str) -> dict:
 def one(stages, tmp_path_factory) -> Path:
     """Every stage in this process, batch 4, with a slice store that no other test fills."""
     runs = tmp_path_factory.mktemp("one")
-    with double_precision():
+    with double_precision(), mock.patch.object(RunKeeper, "drop_checkpoints"):
         for stage in STAGES:
             stages.train(stage, runs, teachers=runs, store_dir=str(runs / "store"), **overrides(stages, stage))
     return runs

@@ -236,14 +236,15 @@ def test_weights_of_an_epoch_that_was_not_finished_are_not_published(tmp_path: P
             raise KeyboardInterrupt
         save_atomic(value, path)
 
+    run = tmp_path / "killed"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("common.handlers.save_atomic", killed)
-        Run(tmp_path, [0.5, 0.9, 0.1]).go()
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["best_0.pt", "best_1.pt", "last.pt"]
+        Run(run, [0.5, 0.9, 0.1]).go()
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best_0.pt", "best_1.pt", "last.pt"]
     whole = Run(tmp_path / "whole", [0.5, 0.4, 0.1]).go()
-    Run(tmp_path, [0.5, 0.4, 0.1]).go()
-    assert equal(model(tmp_path), whole.weights[0])
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["best_0.pt", "last.pt"]
+    Run(run, [0.5, 0.4, 0.1]).go()
+    assert equal(model(run), whole.weights[0])
+    assert sorted(path.name for path in run.iterdir()) == ["history.json", "model.pt"]
 
 
 def test_a_killed_run_keeps_its_gradient_scaler(tmp_path: Path) -> None:
@@ -259,6 +260,7 @@ def test_a_killed_run_keeps_its_gradient_scaler(tmp_path: Path) -> None:
 
 def test_a_complete_run_started_again_trains_no_further(tmp_path: Path) -> None:
     Run(tmp_path, [0.1, 0.2]).go()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["history.json", "model.pt"]  # no checkpoints
     before = model(tmp_path), history(tmp_path)
     again = Run(tmp_path, [0.1, 0.2], die_at=1).go()
     assert not again.weights

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -65,6 +65,14 @@ def flat(value: Any, name: str = "") -> dict[str, Any]:
 def stages(request) -> Any:
     """The stages of a task, see tests/conftest.py."""
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def checkpoints_stay() -> Iterator[None]:
+    """Those of complete runs, for the comparison of all that was trained."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunKeeper, "drop_checkpoints", lambda keeper: None)
+        yield
 
 
 @pytest.fixture(scope="module")

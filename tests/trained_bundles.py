@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import runpy
-import shutil
 import sys
 from pathlib import Path
 from unittest import mock
@@ -92,8 +91,6 @@ class Trained:
     def train(self, bundle: str, config: str, variant: str, **facts: object) -> Path:
         run_dir = self.runs / bundle / variant / "0"
         if not (run_dir / "model.pt").exists():
-            for resumable in list(self.runs.rglob("checkpoints")):  # of the runs before this one: gigabytes in all
-                shutil.rmtree(resumable)
             places = {"data_dir": str(self.data), "runs_dir": str(self.runs), "variant": variant}
             file = f"bundles/{bundle}/configs/{config}.yaml"
             execute("training", file, **places, **tiny(file), **facts)
