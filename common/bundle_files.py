@@ -174,7 +174,7 @@ class _Writer:
             what = "frozen teachers fused level by level, a new head for the target."
         own = {d: self.task.training("joint", d) | self.task.joint(d) for d in self.facts}
         self.train(joint, "train", "joint", what, members | {"teachers": teachers} | _by_target(own))
-        what = "one encoder, a head a dataset, trained on all in turn."
+        what = "one encoder, a head a dataset, trained on all in every step."
         own = {d: self.task.training("baseline", d) | self.weights(d) for d in self.facts}
         own = {d: settings | self.task.networks("student", self.facts[d]) for d, settings in own.items()}
         self.train(multi, "train", "multi_head", what, members | _by_target(own))

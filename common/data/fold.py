@@ -92,12 +92,13 @@ def folds(
     """Stores and splits of `datasets` for `fold`, checked for leaks inside and between datasets.
 
     Decision: masks of an `unlabelled` dataset are not even opened, for which it has a second store, of images alone. Its
-    classes (classification) still stratify its folds, see `make_split`, and must be known ones; nothing else reads them.
+    classes (classification) still stratify its folds, see `make_split`, and its cut to equal volume, and must be known ones;
+    nothing else reads them.
 
     Args:
         target: the dataset whose labels `target_cases` limits (see `make_split`).
         equal_volume: number of teachers K: every dataset keeps `1/K` of the target's training patients, so that all together
-            hold as many as the target alone (the control of equal data volume).
+            hold as many as the target alone (the control of equal data volume). One that has fewer keeps all, with a warning.
         unlabelled: datasets whose labels this run must not read (r = 0); what their labels lack or hold stops no run.
 
     Raises:
@@ -157,8 +158,14 @@ def _subsample(data: FoldData, target: str, teachers: int, fold: int) -> None:
     else:
         raise ValueError(f"equal_volume needs the target {target} among the datasets {', '.join(data)}.")
     keep = max(1, size // teachers)
-    for entry in data.values():
+    for name, entry in data.items():
         train = entry.split.train
+        if len(train) < keep:  # no other can stand in: each teacher's run knows its own dataset and the target only
+            warnings.warn(
+                f"equal_volume: {name} has {len(train)} training patients, fewer than its share of {keep}; together the"
+                f" datasets stay below the {size} of {target}",
+                stacklevel=3,
+            )
         order = [train[i] for i in np.random.default_rng([2, fold]).permutation(len(train))]
         if entry.facts.classification:
             names, found = list(entry.facts.classes), entry.store.classes()
