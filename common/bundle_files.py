@@ -17,8 +17,9 @@ from .data.facts import Facts, load_facts, load_group
 from .handlers import save_atomic
 from .presets import PRESETS
 
-__all__ = ["RECIPES", "check_owner", "join_recipe", "split_recipe", "write_group"]
+__all__ = ["RECIPES", "ROOT", "check_owner", "from_root", "join_recipe", "split_recipe", "write_group"]
 
+ROOT = Path(__file__).resolve().parents[1]  # from where bundles are run
 RECIPES = Path(__file__).with_name("recipes")
 PACKAGES = ("pytorch-ignite", "nibabel", "itk", "tensorboard")
 MARK = "# ---- recipe: common/recipes/{}.yaml, the same in all siblings; change it there, then run `make sync`\n"
@@ -199,6 +200,12 @@ def check_owner(group_file: str | Path, datasets: Iterable[str]) -> None:
                     f"dataset {dataset}: {config.parents[1]} is a bundle of {owner}, which {path} would overwrite; give the"
                     f" dataset another name, such as {path.stem}_{dataset}."
                 )
+
+
+def from_root(group_file: str | Path) -> Path:
+    """A group file's name as its bundles carry it: relative to `ROOT` where it lies there, or else absolute."""
+    path = Path(group_file).resolve()
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
 
 
 def write_group(group_file: str | Path) -> list[Path]:

@@ -23,7 +23,8 @@ from .handlers import save_atomic
 from .networks import FeatureNet
 
 __all__ = ["from_run", "from_runs", "predictors", "read_json", "run_setting", "start_run", "teachers_of", "test_items"]
-__all__ += ["check_facts", "learned_from", "run_name", "teacher_runs", "test_slices", "validated_on", "validation_score"]
+__all__ += ["check_facts", "check_same", "learned_from", "run_name", "teacher_runs", "test_slices"]
+__all__ += ["validated_on", "validation_score"]
 
 ROOT = Path(__file__).parents[1]  # from where runs are started, and name their group files
 # Facts of a dataset that weights depend on.
@@ -194,8 +195,9 @@ def start_run(run_dir: str, *, network: FeatureNet, data: FoldData) -> None:
 
     Raises:
         ValueError: the run was begun with another configuration or other folds, a joint teacher's first teacher has not
-            seen the target, a teacher saw a test patient or labels outside of this run's budget, the network has not the
-            dataset's number of outputs, or see `live_config`; names the key, the teacher or the group file.
+            seen the target, a teacher saw a test patient or labels outside of this run's budget or learned from other facts of
+            a dataset, the network has not the dataset's number of outputs, or see `live_config`; names the key, the teacher
+            or the group file.
     """
     run = Path(run_dir)
     store = next(iter(data.values())).store
@@ -207,6 +209,8 @@ def start_run(run_dir: str, *, network: FeatureNet, data: FoldData) -> None:
         _check_order(teachers_of(config), next(iter(splits)))
     for teacher in teachers_of(config):
         _check_teacher(teacher, splits)
+        for entry in data.values():
+            check_facts(teacher, entry.facts, config["group_file"])
     _check_outputs(network, next(iter(data.values())).facts, config["group_file"])
     spec = json.loads(json.dumps(network.spec))
     begun = (run / "checkpoints" / "last.pt").exists() or (run / "model.pt").exists()
@@ -216,7 +220,7 @@ def start_run(run_dir: str, *, network: FeatureNet, data: FoldData) -> None:
         path = run / file
         value = json.loads(json.dumps(value, default=str))
         if begun and path.exists():
-            _same(read_json(run, file), value, path)
+            check_same(read_json(run, file), value, path)
         elif not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
             save_atomic(value, path)
 
@@ -280,7 +284,12 @@ def _check_teacher(run_dir: str, splits: Mapping[str, Mapping[str, Sequence[str]
         )
 
 
-def _same(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> None:
+def check_same(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> None:
+    """Refuse a run's record `old`, in the file `path`, where `new` says otherwise of a key on which results depend (`FREE`).
+
+    Raises:
+        ValueError: names the run and the key.
+    """
     for key, before, now in _differences(old, new):
         moved = key in ("teacher", "teachers") and _run_names(before) == _run_names(now)
         if key not in FREE and not moved:

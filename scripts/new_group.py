@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -22,7 +23,7 @@ import fire
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from common.bundle_files import check_owner, write_group
+from common.bundle_files import ROOT, check_owner, from_root, write_group
 from common.data.facts import TASKS, load_group
 from common.data.measure import measure
 from common.data.measure import slice_axis as measured_axis
@@ -34,7 +35,7 @@ HU_FLOOR = -500  # under it an intensity is air in Hounsfield units
 
 def new_group(
     name: str,
-    *,
+    *unexpected: Any,
     task: str,
     dataset: Sequence[str],
     classes: str | None = None,
@@ -45,11 +46,13 @@ def new_group(
     slice_axis: int | None = None,
     out: str = "bundles",
     force: bool = False,
+    **unknown: Any,
 ) -> None:
     """Write `<out>/<name>.yaml` and the group's bundles: teachers, students, joint teacher, multi-head.
 
     Args:
         name: the group; letters, digits, underscores.
+        unexpected: refused.
         task: segmentation or classification.
         dataset: `NAME=DIR/index.csv`, a table (see docs/add_a_dataset.md), `NAME=DIR`, a folder with index.csv or
             dataset.json, or
@@ -68,8 +71,12 @@ def new_group(
         out: folder of the bundles.
         force: overwrite an existing group; what was added to its file by hand (`about`, `settings`, facts of a dataset with a
             file of its own) stays.
+        unknown: refused.
     """
-    group_file = Path(out) / f"{name}.yaml"
+    if unexpected or unknown:  # fire would complain of them when all is written
+        raise ValueError(f"unknown argument {next(iter([f'--{key}' for key in unknown] or unexpected))}; see --help.")
+    name, group_file = str(name), (Path(out) / f"{name}.yaml").resolve()
+    named = from_root(group_file)
     if task not in TASKS:
         raise ValueError(f"--task {task} is unknown; choose {' or '.join(TASKS)}.")
     if not name.isidentifier():
@@ -77,7 +84,7 @@ def new_group(
     if preset not in PRESETS:
         raise ValueError(f"--preset {preset} is unknown; choose {' or '.join(PRESETS)}.")
     if group_file.exists() and not force:
-        raise ValueError(f"{group_file} exists; choose another name, or give --force to write the group again.")
+        raise ValueError(f"{named} exists; choose another name, or give --force to write the group again.")
     places = _places(dataset)
     check_owner(group_file, places)
     measures: dict[str, Any] = {"classes": classes, "window": window, "percentiles": percentiles}
@@ -86,8 +93,8 @@ def new_group(
     if given and all(place.startswith("common.") for place in places.values()):
         raise ValueError(
             f"{' and '.join(given)}: for tables, and {', '.join(places)} have files of their own, whose facts hold. Leave it"
-            f" out; what is to differ goes into {group_file} afterwards, such as `{next(iter(places))}: {{module: ..., classes:"
-            f" ...}}`, and `python scripts/sync_recipes.py --group {group_file}` writes the bundles anew."
+            f" out; what is to differ goes into {named} afterwards, such as `{next(iter(places))}: {{module: ..., classes:"
+            f" ...}}`, and `python scripts/sync_recipes.py --group {named}` writes the bundles anew."
         )
     entries: dict[str, Any] = {}
     measured: dict[str, dict[str, Any]] = {}
@@ -114,12 +121,14 @@ def new_group(
     group = {"group": name, "task": task, "preset": preset, "datasets": {key: entries[key] for key in places}}
     group |= _added_by_hand(group_file, task, places)
     head = f"# The group {name}: its datasets and their facts. Written by scripts/new_group.py.\n"
-    save_atomic(head + yaml.safe_dump(group, sort_keys=False, default_flow_style=None), group_file)
-    for path in write_group(group_file):
-        print(path)
-    print(f"wrote {group_file}; each dataset is expected in DATA/<name>. Next:")
+    with contextlib.chdir(ROOT):
+        save_atomic(head + yaml.safe_dump(group, sort_keys=False, default_flow_style=None), named)
+        for path in write_group(named):
+            print(path)
+    print(f"wrote {named}; each dataset is expected in DATA/<name>. Next:")
+    place = "" if named.parent == Path("bundles") else f" --group-file {named}"
     print(
-        f"  python scripts/study.py --group {name} --targets {next(iter(places))} --seeds 0 --arms alone,distill"
+        f"  python scripts/study.py --group {name}{place} --targets {next(iter(places))} --seeds 0 --arms alone,distill"
         f" --data DATA --runs runs"
     )
 
@@ -246,9 +255,10 @@ def _classes(
     for key, chosen in out.items():
         if not chosen:
             raise ValueError(f"dataset {key} has none of the classes; {seen}. Leave it out, or name its value.")
-        unused = sorted(set(values[key]) - {v for raw in chosen.values() for v in raw})
-        if task == "classification" and unused:
-            print(f"{key}: images labelled {', '.join(map(repr, unused))} are in no class and left out")
+        unused = sorted(set(values[key]) - {v for raw in chosen.values() for v in raw} - {0})
+        if unused:
+            fate = "images labelled {} are in no class and left out" if task == "classification" else "{} are background"
+            print(f"{key}: " + fate.format(", ".join(map(repr, unused))))
     return out
 
 

@@ -3,6 +3,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import fire
 
@@ -12,11 +13,19 @@ from common.report import write_records, write_report  # noqa: E402
 
 
 def report(
-    runs: str, group: str, out: str, targets: str | tuple[str, ...] = (), records: str = "", data: str | None = None
+    *unexpected: Any,
+    runs: str,
+    group: str,
+    out: str,
+    targets: str | tuple[str, ...] = (),
+    records: str = "",
+    data: str | None = None,
+    **unknown: Any,
 ) -> None:
     """Tables, intervals, figures and index.html of the runs evaluated so far.
 
     Args:
+        unexpected: refused
         runs: the folder of runs, as given to study.py
         group: the group of datasets, e.g. cardiac
         out: the folder to write
@@ -25,7 +34,10 @@ def report(
         records: a .tar.xz to write, too, of what the report was made of, without weights; unpacked among other runs it is
             reported with them
         data: the folder of the datasets, if it is not where it was during training
+        unknown: refused
     """
+    if unexpected or unknown:  # fire would complain of them when all is written
+        sys.exit(f"report: unknown argument {next(iter([f'--{key}' for key in unknown] or unexpected))}; see --help")
     # fire turns `--targets a,b` into a tuple and `--targets a` into a string
     names = targets.split(",") if isinstance(targets, str) else list(targets)
     try:

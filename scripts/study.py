@@ -10,7 +10,6 @@ Start it again after Ctrl-C, after a crash or with more arms: it goes on where i
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -26,6 +25,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]  # also when imported from elsewhere
 from study_engine import execute, preview  # noqa: E402
+from study_runs import check_complete, check_records, check_settings  # noqa: E402
 
 from common.data.facts import load_facts, load_group  # noqa: E402
 from common.study import Job, Plan, plan  # noqa: E402
@@ -103,6 +103,7 @@ def study(
     planned = planned._replace(jobs=fit_settings(planned.jobs, settings))
     check_settings(runs_dir, settings)
     check_records(planned.jobs, runs_dir)
+    check_complete(planned.jobs, runs_dir, group_path, data_dir)
     if profile and not (Path(profile) / "config.yaml").is_file():
         raise ValueError(f"--profile {profile}: there is no file {Path(profile) / 'config.yaml'}")
     state = runs_dir / ".study"
@@ -181,28 +182,6 @@ def fit_settings(jobs: Sequence[Job], settings: Collection[str]) -> list[Job]:
         for job in jobs
         for own in [keys.get(job.config, {})]
     ]
-
-
-def check_settings(runs: Path, settings: dict[str, str]) -> None:
-    """Refuse to mix runs of different `--set` in one folder, whose arms and seeds would then be compared with each other."""
-    for record in sorted((runs / ".study" / "jobs").glob("train__*.json")):
-        status = json.loads(record.read_text())
-        run, before = runs / status["name"].removeprefix("train "), status["settings"]
-        if (run / "config.json").is_file() and before != settings:
-            told = ",".join(f"{key}={value}" for key, value in before.items()) or "nothing"
-            raise ValueError(f"{run} was trained with --set {told}: give the same, another --runs, or delete it")
-
-
-def check_records(jobs: Sequence[Job], runs: Path) -> None:
-    """Refuse to train again what is there as a record without weights: what it taught was measured with those weights."""
-    for job in jobs:
-        run = runs / job.run_id
-        recorded = job.kind == "train" and (run / "history.json").exists() and not (run / "checkpoints").exists()
-        if recorded and not all(Path(output).exists() for output in job.outputs):
-            raise ValueError(
-                f"{run} is a record without weights, and training it again would replace its figures: leave its seed or arm"
-                " out, give another --runs, or delete it"
-            )
 
 
 def slug(job: Job) -> str:

@@ -6,13 +6,14 @@ python scripts/sync_recipes.py --group bundles/ct.yaml
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 
 import fire
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from common.bundle_files import join_recipe, split_recipe, write_group
+from common.bundle_files import ROOT, from_root, join_recipe, split_recipe, write_group
 from common.handlers import save_atomic
 
 
@@ -27,7 +28,9 @@ def sync(bundles: str = "bundles", check: bool = False, group: str | None = None
     """
     if group is not None:
         try:
-            print("\n".join(map(str, write_group(group))))
+            named = from_root(group)
+            with contextlib.chdir(ROOT):
+                print("\n".join(map(str, write_group(named))))
         except (ValueError, OSError) as error:
             raise SystemExit(f"error: {error}") from error
         return

@@ -384,13 +384,14 @@ def test_a_run_is_not_resumed_with_another_configuration(lab: Lab) -> None:
 
 
 def test_a_run_stays_with_the_facts_that_it_learned_from(lab: Lab, tmp_path: Path) -> None:
-    """Its group file may have been edited since: neither resumed, nor evaluated, nor shown, nor exported by other ones."""
+    """Its group file may have been edited since: neither resumed, nor evaluated, nor taught by, nor shown, nor exported."""
     group = tmp_path / "group.yaml"
     group.write_text(CARDIAC.replace("lv: [3]", "lv: [2]", 1))
     resumed = lab.job("alone", variant="alone")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fold, "load_facts", lambda _, name: load_facts(group, name))  # as if it were the edited file
         lab.refused(resumed, "begun with another facts::acdc::classes (config.json: [['lv', [3]]], now [['lv', [2]]])")
+        lab.refused(lab.job("joint"), f"run {lab.alone} was trained with classes [['lv', [3]]] of dataset acdc")  # its teacher
     parts = ("was trained with classes [['lv', [3]]] of dataset acdc", f"{group} now says [['lv', [2]]]; undo that")
     lab.refused(lab.evaluation(group_file=str(group)), str(lab.alone), *parts)
     run = Path(shutil.copytree(lab.alone, tmp_path / "run" / "0"))

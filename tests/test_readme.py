@@ -11,7 +11,8 @@ from common import losses
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 # what other scripts import or start
-NO_COMMANDS = {"bench_classification", "bench_deploy", "bench_timing", "federated_client", "study_engine", "study_job"}
+NO_COMMANDS = {"bench_classification", "bench_deploy", "bench_timing", "federated_client"}
+NO_COMMANDS |= {"study_engine", "study_job", "study_runs"}
 
 
 def tree() -> list[str]:

@@ -13,6 +13,8 @@ import nibabel
 from monai.data.utils import create_file_basename
 
 from ..errors import brief
+from .series import check_series
+from .transforms import PICTURES
 
 __all__ = ["inputs", "root_of"]
 
@@ -22,7 +24,8 @@ def inputs(pattern: str, dims: int) -> list[dict[str, str]]:
 
     Raises:
         FileNotFoundError: it matches none.
-        ValueError: the header of a NIfTI file cannot be read, or says that it is empty or has other dimensions than `dims`.
+        ValueError: the header of a NIfTI file cannot be read, or says that it is empty or has other dimensions than `dims`; a
+            folder holds several series; or a picture stands where volumes are read.
     """
     paths = sorted(os.path.normpath(path) for path in glob.glob(pattern))  # noqa: PTH207 (Path.glob takes no absolute pattern)
     if not paths:
@@ -30,6 +33,9 @@ def inputs(pattern: str, dims: int) -> list[dict[str, str]]:
     for path in paths:
         if path.endswith((".nii", ".nii.gz")):
             _check_nifti(path, dims)
+        elif dims == 3 and path.lower().endswith(PICTURES):
+            raise ValueError(f"{path} is a picture; volumes are read here: NIfTI, or the folder of a DICOM series.")
+        check_series(path)
     return [{"image": path} for path in paths]
 
 
@@ -56,5 +62,8 @@ def root_of(items: Sequence[dict[str, str]]) -> str:
         name = create_file_basename("", path, "", data_root_dir=root, separate_folder=False, makedirs=False)
         other = saved.setdefault(name, path)
         if other != path:
-            raise ValueError(f"{other} and {path} would be saved under one name, {name}: rename one, or infer one at a time.")
+            raise ValueError(
+                f"{other} and {path} would be saved under one name, {name}: rename one, or infer one at a"
+                " time, each with an --output_dir of its own."
+            )
     return root

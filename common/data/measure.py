@@ -48,7 +48,9 @@ def measure(name: str, place: Path, channel: int | None = None, *, task: str = "
         if dims == 3 and isinstance(item["image"], str):
             affine = np.asarray(data["image"].affine)
             codes = "".join(map(str, nib.orientations.aff2axcodes(affine)))
-            axes.setdefault(codes, (item["image"], tuple(nib.affines.voxel_sizes(affine).tolist())))
+            spacing = tuple(nib.affines.voxel_sizes(affine).tolist())
+            if codes not in axes or max(spacing) / min(spacing) > max(axes[codes][1]) / min(axes[codes][1]):
+                axes[codes] = item["image"], spacing  # the one that tells most of where its slices lie
         if item["label"] is not None:
             values.update(_mask_values(item, data["label"], ignored) if masks else [item["label"]])
     if not values:

@@ -38,6 +38,7 @@ from PIL import Image
 from ..errors import brief
 from .facts import Facts
 from .matlab import MatReader
+from .series import check_series
 
 __all__ = ["PICTURES", "SliceMean", "augmentation", "evaluation", "inferer", "preprocessing", "restore"]
 
@@ -68,6 +69,7 @@ class LoadItemd(MapTransform):
     def _read(self, path: str, key: Hashable) -> MetaTensor:
         if not Path(path).exists():
             raise FileNotFoundError(f"{path} does not exist; check the dataset folder or the table's row.")
+        check_series(path)
         try:
             if key == "image" and path.lower().endswith(PICTURES):
                 with Image.open(path) as picture:  # reads the header only

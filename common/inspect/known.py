@@ -130,7 +130,7 @@ EXPRESSIONS = (
     "'bilinear' if len(@spatial_size) == 2 else 'trilinear'",
     PICTURE_READER,
     "len(@spatial_size) == 3",
-    "lambda image: image[:3].mean(0, keepdim=True)",
+    "lambda image: (image.squeeze(3) if image.ndim > 3 else image)[:3].mean(0, keepdim=True)",
     "lambda inputs, network, axis=@slice_axis: torch.cat([network(part) for part in inputs.movedim(2 + axis, 1)"
     ".flatten(0, 1).split(16)]).log_softmax(1).unflatten(0, (len(inputs), -1)).logsumexp(1)",
     "monai.inferers.SimpleInferer() if @slice_axis is None else @slice_mean",

@@ -70,6 +70,10 @@ def _group_rows(cells: dict[tuple[str, str, Any], list[Result]], targets: Sequen
         seeds = set.intersection(*[set(means) for target in sources for means in target])
         if not seeds:
             continue
+        by_target = {
+            target: [[result for result in results if result.seed in seeds] for results in found]
+            for target, found in by_target.items()
+        }
         flat = [result for target in targets for results in by_target[target] for result in results]
         metrics = NAMES[flat[0].task]
         means = {

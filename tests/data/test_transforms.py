@@ -362,7 +362,7 @@ def test_a_picture_to_classify_is_what_stock_transforms_make_of_it(tmp_path: Pat
         [
             LoadImaged("image"),
             EnsureChannelFirstd("image", channel_dim="no_channel" if mode == "L" else -1),
-            Lambdad("image", lambda image: image[:3].mean(0, keepdim=True)),
+            Lambdad("image", lambda image: (image.squeeze(3) if image.ndim > 3 else image)[:3].mean(0, keepdim=True)),
             ScaleIntensityRangePercentilesd("image", 1, 99, 0, 1, clip=True),
             Resized("image", spatial_size=[16, 16], mode="bilinear"),
         ]

@@ -36,6 +36,6 @@ def test_nothing_to_report_is_one_line_and_exit_code_1(tmp_path):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     with pytest.raises(SystemExit) as stopped:
-        module.report("nowhere", "cardiac", str(tmp_path / "x"), "acdc")
+        module.report(runs="nowhere", group="cardiac", out=str(tmp_path / "x"), targets="acdc")
     assert stopped.value.code == "report: --runs nowhere: no such folder; it is what study.py was given as --runs"
     assert not (tmp_path / "x").exists()

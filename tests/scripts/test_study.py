@@ -13,6 +13,7 @@ import pytest
 import study
 import study_engine
 
+from common.bundle_files import join_recipe
 from common.study import plan
 
 ROOT = Path(study.__file__).parents[1]
@@ -26,16 +27,17 @@ datasets:
   sunnybrook: {classes: {lv: [1]}, label_values: [0, 1], percentiles: [1, 99]}
 """
 
-# Found before the real package, being on PYTHONPATH. A bundle named in FAKE_SLOW sleeps, one in FAKE_FAIL fails.
+# Run by SITE in place of `python -m monai.bundle`. A bundle named in FAKE_SLOW sleeps, one in FAKE_FAIL fails.
 FAKE = """
 import json, os, sys, time
 from pathlib import Path
-flags = dict(zip((flag[2:] for flag in sys.argv[3::2]), sys.argv[4::2]))
+flags = dict(zip((flag[2:] for flag in sys.orig_argv[5::2]), sys.orig_argv[6::2]))
 bundle = Path(flags["config_file"]).parents[1].name
 print("threads", os.environ["OMP_NUM_THREADS"], flush=True)
-if sys.argv[2] == "training":
+if sys.orig_argv[4] == "training":
     output = Path(flags["runs_dir"], bundle, flags["variant"], flags["seed"], "model.pt")
     (output.parent / "config.json").write_text("{}")
+    (output.parent / "folds.json").write_text('{"datasets": {}}')
     (output.parent / "checkpoint").write_text(str(os.getpid()))
     if bundle in os.environ.get("FAKE_SLOW", "").split():
         time.sleep(60)
@@ -46,23 +48,31 @@ else:
 output.parent.mkdir(parents=True, exist_ok=True)
 output.write_text(json.dumps(flags))
 """
+SITE = """
+import os, runpy, sys
+if sys.orig_argv[1:3] == ["-m", "monai.bundle"]:
+    try:
+        runpy.run_path(os.path.join(os.path.dirname(__file__), "fake.py"))
+    except SystemExit as error:
+        print(error, file=sys.stderr, flush=True)
+        os._exit(1)
+    os._exit(0)
+"""
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder with a group, its bundles' (empty) configs, data, and the stand-in on the path."""
+    """A folder with a group, its bundles' configs, data, and the stand-in on the path."""
     for bundle in BUNDLES:
         configs = tmp_path / "bundles" / bundle / "configs"
         configs.mkdir(parents=True)
         for name in ("train", "adapt", "distill", "evaluate"):
-            (configs / f"{name}.yaml").touch()
+            (configs / f"{name}.yaml").write_text(join_recipe("max_epochs: 1\n", "train_segmentation"))
     (tmp_path / "bundles" / "cardiac.yaml").write_text(GROUP)
     (tmp_path / "data").mkdir()
-    package = tmp_path / "fake" / "monai" / "bundle"
-    package.mkdir(parents=True)
-    for path in (package, package.parent):
-        (path / "__init__.py").touch()
-    (package / "__main__.py").write_text(FAKE)
+    (tmp_path / "fake").mkdir()
+    (tmp_path / "fake" / "fake.py").write_text(FAKE)
+    (tmp_path / "fake" / "sitecustomize.py").write_text(SITE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fake"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path
