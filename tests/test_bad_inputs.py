@@ -159,6 +159,10 @@ TABLES: dict[str, tuple[Damage, list[str]]] = {
     "table binary": (bytes_of("index.csv", lambda c: b"\xff\xfe" * 9), ["index.csv", "not a CSV", "save it as UTF-8"]),
     "no rows": (rows(lambda table: table.__delitem__(slice(1, None))), ["index.csv has no rows", "list an image"]),
     "no case column": (rename("case_id", "patient"), ["index.csv lacks the column(s) case_id", "add or rename"]),
+    "semicolons": (
+        bytes_of("index.csv", lambda content: content.replace(b",", b";")),
+        ["index.csv lacks the column(s) image, case_id; it has image;", "save it with commas"],
+    ),
     "no mask column": (
         rename("mask", "label"),
         ["acdc: 0 labelled patients of 8 (none)", "add patients or their masks"],

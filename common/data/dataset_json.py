@@ -74,7 +74,7 @@ def read(root: Path, *, name: str, fix: str = "") -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{name}: {path} is missing; expected {_LAYOUTS}. {fix}".rstrip())
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise ValueError(f"{name}: {path} is not valid JSON ({error}); unpack it again") from error
     for keys in (("labels",), ("channel_names", "modality"), ("training", "file_ending")):

@@ -38,7 +38,8 @@ def read_table(path: Path, *, task: str = "segmentation") -> pd.DataFrame:
     missing = [column for column in required if column not in table.columns]
     if missing:
         found = ", ".join(table.columns)
-        raise ValueError(f"{path} lacks the column(s) {', '.join(missing)}; it has {found}: add or rename them.")
+        fix = "save it with commas" if {";", "\t"} & set(found) else "add or rename them"
+        raise ValueError(f"{path} lacks the column(s) {', '.join(missing)}; it has {found}: {fix}.")
     if table.empty:
         raise ValueError(f"{path} has no rows; list an image a row.")
     for column in REQUIRED:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from unittest import mock
 
+import itk
 import nibabel
 import numpy as np
 import pytest
@@ -171,6 +172,16 @@ def test_inference_sees_what_training_saw(dataset: str, trained: Trained) -> Non
     np.testing.assert_array_equal(seen.numpy(), ours.numpy())
     if facts.dims == 3:
         np.testing.assert_allclose(seen.affine, ours.affine)
+
+
+def test_a_radiograph_as_dicom_is_seen_as_its_picture_is(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (36, 48)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    itk.imwrite(itk.image_from_array(pixels[None]), str(tmp_path / "x.dcm"))  # (slices, rows, columns)
+    transform = deployed("kermany").get_parsed_content("preprocessing")
+    picture, dicom = (transform({"image": str(tmp_path / name)})["image"] for name in ("x.png", "x.dcm"))
+    assert picture.shape == dicom.shape == (1, 32, 32)
+    np.testing.assert_allclose(dicom.numpy(), picture.numpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize("dataset", [d for d in DATASETS if as_trained(d, slices=True)])

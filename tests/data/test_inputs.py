@@ -27,6 +27,13 @@ def test_files_and_folders_are_listed_in_order(tmp_path: Path) -> None:
     assert inputs(f"{tmp_path}/*/", 3) == [{"image": str(tmp_path / "series")}]
 
 
+def test_pictures_are_no_volumes(tmp_path: Path) -> None:
+    touch(tmp_path, "a.PNG")
+    assert inputs(f"{tmp_path}/*", 2) == [{"image": str(tmp_path / "a.PNG")}]
+    with pytest.raises(ValueError, match=r"a.PNG is a picture; volumes are read here: NIfTI, or the folder of a DICOM series"):
+        inputs(f"{tmp_path}/*", 3)
+
+
 def test_no_match_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"--input .*\*\.nii\.gz matches no file"):
         inputs(f"{tmp_path}/*.nii.gz", 3)

@@ -72,6 +72,15 @@ def test_group_mean_is_the_mean_over_targets_of_arms_that_all_have(study, runs):
     assert row_of(rows, "group mean", "source_only")["empty_prediction"] == 4
 
 
+def test_group_mean_counts_the_seeds_that_it_averages(add_run, runs):
+    for seed in "012":
+        add_run(f"student_a/alone/{seed}", "a", [0.5, "missed"] if seed != "0" else [0.7, 0.7], seconds=10.0 + 100 * int(seed))
+    add_run("student_b/alone/0", "b", [0.5, 0.5], seconds=10.0)
+    group = table_rows(find_results(runs, "g", ["a", "b"]))[-1]
+    assert (group["seeds"], group["units"], group["empty_prediction"], group["training_seconds"]) == (1, 4, 0, 10)
+    assert group["dice_mean"] == pytest.approx(0.6)
+
+
 def test_group_mean_has_no_hd_where_units_differ(add_run, runs):
     add_run("student_a/alone/0", "a", [0.5], unit="mm")
     add_run("student_b/alone/0", "b", [0.7], unit="px")

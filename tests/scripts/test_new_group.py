@@ -14,6 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from common import bundle_files
 from common.bundle_files import split_recipe
 from common.data.facts import load_facts
 from common.phantoms.layouts import write_dataset
@@ -237,6 +238,35 @@ def test_the_axis_of_the_slices_is_asked_for_where_files_leave_it_open(tmp_path:
     assert geometry("mixed", *mixed, "--orientation", "RAS") == ("RAS", 2)
     with pytest.raises(SystemExit, match=r"has a spacing of 0\.8 x 5 x 0\.8 mm: are its slices along axis 1"):
         geometry("mixed", *mixed, "--orientation", "RSA", "--force")
+    few = [volumes(tmp_path / name, {"a": np.eye(4), "b": first}) for name in ("i1", "i2")]  # the first tells nothing
+    with pytest.raises(SystemExit, match=r"b_image\.nii\.gz of i1 has a spacing of 5 x 0\.8 x 0\.8 mm.*--slice-axis 0"):
+        geometry("few", *few)
+
+
+@pytest.mark.parametrize("more", [["--percentile=5,95"], ["more"]])
+def test_an_unknown_argument_changes_nothing(
+    tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]
+) -> None:
+    with pytest.raises(SystemExit, match=r"unknown argument (--percentile|more); see --help"):
+        call(monkeypatch, *heart(tables, tmp_path, "--classes", "lv=acdc:3/sunnybrook:1", *more))
+    assert not list(tmp_path.iterdir())
+
+
+def test_bundles_in_the_repository_are_named_from_its_root(
+    tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever folder the command is given in; values that are in no class are told."""
+    monkeypatch.chdir(Path(shutil.copytree(tables / "acdc", tmp_path / "site/acdc")).parent)
+    shutil.copytree(tables / "sunnybrook", "sunnybrook")
+    for module in (new_group, bundle_files):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
+    arguments = ["heart", "--task=segmentation", "--dataset=acdc=acdc", "--dataset=sunnybrook=sunnybrook", "--preset=small"]
+    call(monkeypatch, *arguments, "--classes=lv=acdc:3/sunnybrook:1", "--out=../bundles")
+    told = capsys.readouterr().out
+    assert "acdc: 1, 2 are background" in told and "wrote bundles/heart.yaml" in told
+    assert "scripts/study.py --group heart --targets acdc" in told
+    head = yaml.safe_load(split_recipe((tmp_path / "bundles/student_acdc/configs/distill.yaml").read_text())[0])
+    assert (head["group_file"], head["bundle_root"]) == ("bundles/heart.yaml", "bundles/student_acdc")
 
 
 def test_spacing_is_known_for_all_images_or_none(tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
