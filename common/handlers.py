@@ -221,6 +221,7 @@ class RunKeeper:
             self.drop_checkpoints()
 
     def drop_checkpoints(self) -> None:
+        """Make room: a complete run has no use for them."""
         shutil.rmtree(self.last.parent, ignore_errors=True)
 
 

@@ -48,7 +48,6 @@ def check_complete(jobs: Sequence[Job], runs: Path, group_file: Path, data: Path
     Raises:
         ValueError: names the run and what differs.
     """
-
     complete = [job for job in jobs if job.kind == "train" and all(Path(output).exists() for output in job.outputs)]
     if not complete:
         return
@@ -64,9 +63,14 @@ def check_complete(jobs: Sequence[Job], runs: Path, group_file: Path, data: Path
     for job in complete:
         run = runs / job.run_id
         config = read_json(run, "config.json")
-        head = yaml.safe_load(split_recipe((ROOT / job.config).read_text())[0])
-        flags = {key: DefaultParseValue(value) for key, value in job.overrides.items()}  # as the command line does
-        check_same(config, json.loads(json.dumps(head | flags, default=str)), run / "config.json")
+        now = yaml.safe_load(split_recipe((ROOT / job.config).read_text())[0])
+        for key, value in job.overrides.items():
+            part, (*places, last) = now, key.split("::")
+            for place in places:
+                part = part.get(place) if isinstance(part, dict) else None
+            if isinstance(part, dict):  # else it is a key of the recipe
+                part[last] = DefaultParseValue(value)  # as the command line does
+        check_same(config, json.loads(json.dumps(now, default=str)), run / "config.json")
         for dataset in config.get("facts", {}):
             check_facts(run, load_facts(group_file, dataset), group_file)
         for dataset, split in read_json(run, "folds.json", "datasets")["datasets"].items():

@@ -30,7 +30,7 @@ def test_own_tables_become_a_report_and_a_second_study_does_nothing(tmp_path: Pa
     call("new_group", "heart", *tables, *facts)
     arms = ["--targets", "acdc", "--seeds", "0", "--arms", "alone,distill_target_only"]
     places = ["--group-file", f"{bundles}/heart.yaml", "--data", str(data), "--runs", str(runs)]
-    steps = ["--set", "max_epochs=1,epoch_length=2,image_size=32,teacher_floor=0"]
+    steps = ["--set", "max_epochs=1,epoch_length=2,image_size=32,teacher_floor=0,unet::features=[4,4,8,8,8,4]"]
     study = ["--group", "heart", *places, *arms, *steps, "--cores", "2"]
     assert "all 6 jobs done, 6 of them now" in call("study", *study)
     with (runs / "report/table.csv").open() as file:
