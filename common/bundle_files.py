@@ -16,10 +16,10 @@ from .bundle_tasks import Classification, Segmentation, deployed
 from .data.facts import Facts, load_facts, load_group
 from .handlers import save_atomic
 from .presets import PRESETS
+from .runs import ROOT
 
-__all__ = ["RECIPES", "ROOT", "check_owner", "from_root", "join_recipe", "split_recipe", "write_group"]
+__all__ = ["RECIPES", "check_owner", "from_root", "join_recipe", "split_recipe", "write_group"]
 
-ROOT = Path(__file__).resolve().parents[1]  # from where bundles are run
 RECIPES = Path(__file__).with_name("recipes")
 PACKAGES = ("pytorch-ignite", "nibabel", "itk", "tensorboard")
 MARK = "# ---- recipe: common/recipes/{}.yaml, the same in all siblings; change it there, then run `make sync`\n"

@@ -26,7 +26,7 @@ __all__ = ["from_run", "from_runs", "predictors", "read_json", "run_setting", "s
 __all__ += ["check_facts", "check_same", "learned_from", "run_name", "teacher_runs", "test_slices"]
 __all__ += ["validated_on", "validation_score"]
 
-ROOT = Path(__file__).parents[1]  # from where runs are started, and name their group files
+ROOT = Path(__file__).resolve().parents[1]  # from where runs are started, and name their group files
 # Facts of a dataset that weights depend on.
 LEARNED = ("classes", "window", "percentiles", "orientation", "slice_axis", "dims", "middle_share")
 # Keys that may change between the start and the resume of a run without changing its result.

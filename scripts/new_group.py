@@ -23,12 +23,13 @@ import fire
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from common.bundle_files import ROOT, check_owner, from_root, write_group
+from common.bundle_files import check_owner, from_root, write_group
 from common.data.facts import TASKS, load_group
 from common.data.measure import measure
 from common.data.measure import slice_axis as measured_axis
 from common.handlers import save_atomic
 from common.presets import PRESETS
+from common.runs import ROOT
 
 HU_FLOOR = -500  # under it an intensity is air in Hounsfield units
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import fire
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from common.bundle_files import ROOT, from_root, join_recipe, split_recipe, write_group
+from common.bundle_files import from_root, join_recipe, split_recipe, write_group
 from common.handlers import save_atomic
+from common.runs import ROOT
 
 
 def sync(bundles: str = "bundles", check: bool = False, group: str | None = None) -> None:
