@@ -1,12 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One clear line at the end of a failed command, below MONAI's traceback of configuration expressions."""
+"""What a failed command says: one clear line, below MONAI's traceback of configuration expressions."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from types import TracebackType
+from typing import Any
 
-__all__ = ["brief", "plain_errors", "root_cause"]
+__all__ = ["brief", "check_arguments", "plain_errors", "root_cause"]
+
+
+def check_arguments(unexpected: Sequence[Any], unknown: Mapping[str, Any]) -> None:
+    """Refuse what a command has no parameter for; fire alone would call it first and complain when all is written.
+
+    Raises:
+        ValueError: names the first of them.
+    """
+    if unexpected or unknown:
+        raise ValueError(f"unknown argument {next(iter([f'--{key}' for key in unknown] or unexpected))}; see --help")
 
 
 def root_cause(error: BaseException) -> BaseException:

@@ -27,6 +27,7 @@ from common.bundle_files import check_owner, from_root, write_group
 from common.data.facts import TASKS, load_group
 from common.data.measure import measure
 from common.data.measure import slice_axis as measured_axis
+from common.errors import check_arguments
 from common.handlers import save_atomic
 from common.presets import PRESETS
 from common.runs import ROOT
@@ -74,8 +75,7 @@ def new_group(
             file of its own) stays.
         unknown: refused.
     """
-    if unexpected or unknown:  # fire would complain of them when all is written
-        raise ValueError(f"unknown argument {next(iter([f'--{key}' for key in unknown] or unexpected))}; see --help.")
+    check_arguments(unexpected, unknown)
     name, group_file = str(name), (Path(out) / f"{name}.yaml").resolve()
     named = from_root(group_file)
     if task not in TASKS:

@@ -9,6 +9,7 @@ import fire
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # `common` is used from the checkout
+from common.errors import check_arguments  # noqa: E402
 from common.report import write_records, write_report  # noqa: E402
 
 
@@ -36,11 +37,10 @@ def report(
         data: the folder of the datasets, if it is not where it was during training
         unknown: refused
     """
-    if unexpected or unknown:  # fire would complain of them when all is written
-        sys.exit(f"report: unknown argument {next(iter([f'--{key}' for key in unknown] or unexpected))}; see --help")
     # fire turns `--targets a,b` into a tuple and `--targets a` into a string
     names = targets.split(",") if isinstance(targets, str) else list(targets)
     try:
+        check_arguments(unexpected, unknown)
         index = write_report(Path(runs), group, Path(out), targets=names, data_dir=data)
         if records:
             write_records(Path(runs), group, Path(records), targets=names)

@@ -28,6 +28,7 @@ from study_engine import execute, preview  # noqa: E402
 from study_runs import check_complete, check_records, check_settings  # noqa: E402
 
 from common.data.facts import load_facts, load_group  # noqa: E402
+from common.errors import check_arguments  # noqa: E402
 from common.study import Job, Plan, plan  # noqa: E402
 
 
@@ -75,9 +76,7 @@ def study(
         report: False leaves the report out.
         unknown: refused.
     """
-    # Fire would call this first and complain about what it could not use after, when the study has run.
-    if unexpected or unknown:
-        raise ValueError(f"unknown argument {next(iter([f'--{key}' for key in unknown] or unexpected))}; see --help")
+    check_arguments(unexpected, unknown)
     runs_dir, data_dir = Path(str(runs)).resolve(), Path(str(data)).resolve()
     group_path = Path(group_file).resolve() if group_file else ROOT / "bundles" / f"{group}.yaml"
     settings = {key: _one(key, values) for key, values in parse_pairs(set, "--set").items()}
