@@ -4,21 +4,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any
 
-__all__ = ["brief", "check_arguments", "plain_errors", "root_cause"]
-
-
-def check_arguments(unexpected: Sequence[Any], unknown: Mapping[str, Any]) -> None:
-    """Refuse what a command has no parameter for; fire alone would call it first and complain when all is written.
-
-    Raises:
-        ValueError: names the first of them.
-    """
-    if unexpected or unknown:
-        raise ValueError(f"unknown argument {next(iter([f'--{key}' for key in unknown] or unexpected))}; see --help")
+__all__ = ["brief", "plain_errors", "root_cause"]
 
 
 def root_cause(error: BaseException) -> BaseException:

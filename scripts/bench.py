@@ -17,7 +17,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import fire
 import monai
 import torch
 from bench_timing import Row, alternate, divide, row, stepper, table, took
@@ -33,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import bench_classification
 from bench_deploy import formats, volume
 
+from common.command_line import command
 from common.data import lits, msd_lung
 from common.data.draws import EpochSampler, SliceDraws
 from common.data.facts import Facts, Item
@@ -261,18 +261,18 @@ def machine() -> str:
 
 def bench(
     *,
-    only: str | Sequence[str] = ("stage3", "stage2", "store", "memory", "deployed", "classification"),
+    only: str = "stage3,stage2,store,memory,deployed,classification",
     out: str = "",
     repeats: int = 15,
 ) -> None:
     """Run the benchmarks, print a Markdown table.
 
     Args:
-        only: which of stage3, stage2, store, memory, deployed and classification.
+        only: which benchmarks, separated by commas.
         out: also write the table to this .md file, or the rows to this .json file.
         repeats: repetitions of an arm; a third of it at the paper's widths.
     """
-    names = [only] if isinstance(only, str) else list(only)
+    names = only.split(",")
     few = max(1, repeats // 3)
     jobs: dict[str, list[Callable[[Path], list[Row]]]] = {
         "stage3": [
@@ -296,8 +296,8 @@ def bench(
         ],
     }
     unknown = [name for name in names if name not in jobs]
-    if unknown or not names:
-        raise ValueError(f"only: {', '.join(unknown) or 'nothing'} is no benchmark; there are {', '.join(jobs)}.")
+    if unknown:
+        raise ValueError(f"only: {', '.join(unknown)} is no benchmark; there are {', '.join(jobs)}.")
     if out and Path(out).suffix not in (".md", ".json"):
         raise ValueError(f"out: {out} must end in .md or .json.")
     torch.set_num_threads(1)
@@ -319,6 +319,6 @@ def bench(
 
 if __name__ == "__main__":
     try:
-        fire.Fire(bench)
+        command(bench)
     except (ValueError, OSError) as error:
         sys.exit(f"bench: {error}")

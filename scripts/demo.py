@@ -9,9 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-import fire
-
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+from common.command_line import command  # noqa: E402
 
 
 def run(*arguments: str) -> None:
@@ -48,4 +48,4 @@ def demo(out: str = "demo", cases: int = 15, cores: int = 2) -> None:
 
 
 if __name__ == "__main__":
-    fire.Fire(demo)
+    command(demo)

@@ -6,11 +6,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import fire
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from common.command_line import command
 from common.phantoms.domains import GROUPS
 from common.phantoms.layouts import check_empty, write_dataset
 
@@ -21,7 +21,7 @@ def make_phantoms(*, out: str, group: str = "all", cases: int = 10, size: int = 
     Args:
         out: the folder to write to; a dataset's folder in it must be missing or empty.
         group: ct (msd_lung, lits, kits), mri (brainmetshare, isles22, brats20), cardiac (acdc and sunnybrook as tables
-            of PNG images, acdc_official), table (acdc_volumes: PNG slices of volumes; lits_dicom: DICOM series); of
+            of PNG images, acdc_official), table (acdc_volumes, PNG slices of volumes, and lits_dicom, DICOM series); of
             classification cxr (covidx_cxr3, covid_collection, covid_qu_ex), dementia (oasis, adni), figshare, pneumonia
             (kermany and nih as tables); or all.
         cases: patients a dataset; classification takes about 15 for every class to be in each of five folds.
@@ -42,6 +42,6 @@ def make_phantoms(*, out: str, group: str = "all", cases: int = 10, size: int = 
 
 if __name__ == "__main__":
     try:
-        fire.Fire(make_phantoms)
+        command(make_phantoms)
     except (ValueError, OSError) as error:
         sys.exit(f"make_phantoms: {error}")

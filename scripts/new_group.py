@@ -19,15 +19,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import fire
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from common.bundle_files import check_owner, from_root, write_group
+from common.command_line import command
 from common.data.facts import TASKS, load_group
 from common.data.measure import measure
 from common.data.measure import slice_axis as measured_axis
-from common.errors import check_arguments
 from common.handlers import save_atomic
 from common.presets import PRESETS
 from common.runs import ROOT
@@ -37,7 +36,7 @@ HU_FLOOR = -500  # under it an intensity is air in Hounsfield units
 
 def new_group(
     name: str,
-    *unexpected: Any,
+    *,
     task: str,
     dataset: Sequence[str],
     classes: str | None = None,
@@ -48,22 +47,20 @@ def new_group(
     slice_axis: int | None = None,
     out: str = "bundles",
     force: bool = False,
-    **unknown: Any,
 ) -> None:
     """Write `<out>/<name>.yaml` and the group's bundles: teachers, students, joint teacher, multi-head.
 
     Args:
         name: the group; letters, digits, underscores.
-        unexpected: refused.
         task: segmentation or classification.
-        dataset: `NAME=DIR/index.csv`, a table (see docs/add_a_dataset.md), `NAME=DIR`, a folder with index.csv or
-            dataset.json, or
-            `NAME=common.data.MODULE`, a dataset with a file of its own; give one a dataset, at least two. `NAME=DIR:channel=1`
-            picks the channel of a dataset.json that has several.
-        classes: what is segmented, for tables: `lv=3` (raw mask value), `lesion=1+2` (several values are one class),
-            `lv=ours:3/theirs:1` (values differ by dataset); several classes comma-separated. For classification the values are
-            the texts of the column `label`: `normal=normal,pneumonia=bacterial+viral`. Left out, each label, or each name
-            in dataset.json, is a class, if all datasets have the same ones. Images of a label in no class are left out.
+        dataset: `NAME=DIR/index.csv`, `NAME=DIR` or `NAME=DIR:channel=1` (of several in a dataset.json); one a dataset, at
+            least two. DIR holds an index.csv (see docs/add_a_dataset.md) or a dataset.json; `NAME=common.data.MODULE` is a
+            dataset with a file of its own.
+        classes: what is segmented, such as `lv=3` (raw mask value), `lv=ours:3/theirs:1` (values differ by dataset) or
+            `lesion=1+2` (several values are one class); several classes are separated by commas. To classify, the values
+            are the texts of the column `label`, such as `normal=normal,pneumonia=bacterial+viral`. Left out, each label,
+            or each name in dataset.json, is a class, if all datasets have the same ones. Images of a label in no class are
+            left out.
         preset: `paper` (published sizes, GPU), `small` (two CPU cores, hours) or `demo` (minutes).
         window: lowest and highest intensity, for CT in Hounsfield units.
         percentiles: percentiles of an image that become 0 and 1, where there is no window; left out, 1 and 99.
@@ -73,9 +70,7 @@ def new_group(
         out: folder of the bundles.
         force: overwrite an existing group; what was added to its file by hand (`about`, `settings`, facts of a dataset with a
             file of its own) stays.
-        unknown: refused.
     """
-    check_arguments(unexpected, unknown)
     name, group_file = str(name), (Path(out) / f"{name}.yaml").resolve()
     named = from_root(group_file)
     if task not in TASKS:
@@ -264,17 +259,9 @@ def _classes(
 
 
 def main() -> None:
-    """Collect every `--dataset` (fire keeps only the last), run, and end with one line on an error."""
-    rest, datasets, arguments = [], [], iter(sys.argv[1:])
-    for argument in arguments:
-        if argument == "--dataset":
-            datasets.append(next(arguments, ""))
-        elif argument.startswith("--dataset="):
-            datasets.append(argument.removeprefix("--dataset="))
-        else:
-            rest.append(argument)
+    """The command line; one line on an error."""
     try:
-        fire.Fire(new_group, command=[*rest, "--dataset", repr(datasets)] if datasets else rest)
+        command(new_group)
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
 

@@ -3,30 +3,25 @@
 
 import sys
 from pathlib import Path
-from typing import Any
-
-import fire
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # `common` is used from the checkout
-from common.errors import check_arguments  # noqa: E402
+from common.command_line import command  # noqa: E402
 from common.report import write_records, write_report  # noqa: E402
 
 
 def report(
-    *unexpected: Any,
+    *,
     runs: str,
     group: str,
     out: str,
-    targets: str | tuple[str, ...] = (),
+    targets: str = "",
     records: str = "",
     data: str | None = None,
-    **unknown: Any,
 ) -> None:
     """Tables, intervals, figures and index.html of the runs evaluated so far.
 
     Args:
-        unexpected: refused
         runs: the folder of runs, as given to study.py
         group: the group of datasets, e.g. cardiac
         out: the folder to write
@@ -35,12 +30,9 @@ def report(
         records: a .tar.xz to write, too, of what the report was made of, without weights; unpacked among other runs it is
             reported with them
         data: the folder of the datasets, if it is not where it was during training
-        unknown: refused
     """
-    # fire turns `--targets a,b` into a tuple and `--targets a` into a string
-    names = targets.split(",") if isinstance(targets, str) else list(targets)
+    names = [name.strip() for name in targets.split(",") if name.strip()]
     try:
-        check_arguments(unexpected, unknown)
         index = write_report(Path(runs), group, Path(out), targets=names, data_dir=data)
         if records:
             write_records(Path(runs), group, Path(records), targets=names)
@@ -50,4 +42,4 @@ def report(
 
 
 if __name__ == "__main__":
-    fire.Fire(report)
+    command(report)

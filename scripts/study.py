@@ -19,7 +19,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import fire
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,34 +26,32 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]  # also when imported from els
 from study_engine import execute, preview  # noqa: E402
 from study_runs import check_complete, check_records, check_settings  # noqa: E402
 
+from common.command_line import command  # noqa: E402
 from common.data.facts import load_facts, load_group  # noqa: E402
-from common.errors import check_arguments  # noqa: E402
 from common.study import Job, Plan, plan  # noqa: E402
 
 
 def study(
-    *unexpected: Any,
+    *,
     group: str,
-    targets: Any,
-    arms: Any,
+    targets: str,
+    arms: str,
     data: str,
     runs: str,
-    seeds: Any = (0, 1, 2, 3, 4),
-    vary: Any = "",
-    target_cases: Any = "all",
-    set: Any = "",
+    seeds: str = "0,1,2,3,4",
+    vary: str = "",
+    target_cases: str = "all",
+    set: str = "",
     cores: int | None = None,
     threads: int = 1,
     profile: str | None = None,
     group_file: str | None = None,
     dry_run: bool = False,
     report: bool = True,
-    **unknown: Any,
 ) -> int:
     """Train and evaluate what is missing, then write <runs>/report. Lists are separated by commas.
 
     Args:
-        unexpected: refused.
         group: cardiac, mri, ct, cxr, dementia, pneumonia, figshare or one of your own; its members are read from
             bundles/<group>.yaml.
         targets: the datasets that get a student.
@@ -74,10 +71,8 @@ def study(
         group_file: the group's file, where it is not bundles/<group>.yaml.
         dry_run: print the jobs and their commands; run nothing.
         report: False leaves the report out.
-        unknown: refused.
     """
-    check_arguments(unexpected, unknown)
-    runs_dir, data_dir = Path(str(runs)).resolve(), Path(str(data)).resolve()
+    runs_dir, data_dir = Path(runs).resolve(), Path(data).resolve()
     group_path = Path(group_file).resolve() if group_file else ROOT / "bundles" / f"{group}.yaml"
     settings = {key: _one(key, values) for key, values in parse_pairs(set, "--set").items()}
     told = read_group(group_path, group)
@@ -115,14 +110,12 @@ def study(
     return execute(content | {"state": str(state)}, cores=cores, profile=profile, report=maker if report else None)
 
 
-def split(value: Any) -> list[str]:
+def split(value: str) -> list[str]:
     """The items of a list from the command line; commas inside brackets do not separate."""
-    if isinstance(value, list | tuple):
-        return [str(item) for item in value]
-    return [item.strip() for item in re.split(r"[,\s]+(?![^\[({]*[\])}])", str(value)) if item.strip()]
+    return [item.strip() for item in re.split(r"[,\s]+(?![^\[({]*[\])}])", value) if item.strip()]
 
 
-def parse_pairs(value: Any, option: str) -> dict[str, list[str]]:
+def parse_pairs(value: str, option: str) -> dict[str, list[str]]:
     """`a=1,2,b=3` as {"a": ["1", "2"], "b": ["3"]}."""
     pairs: dict[str, list[str]] = {}
     for item in split(value):
@@ -202,7 +195,7 @@ def describe(planned: Plan, runs: Path) -> dict[str, Any]:
 def main() -> int:
     """The command line; 0 done, 1 something failed, 2 a bad argument, 130 stopped by Ctrl-C."""
     try:
-        return fire.Fire(study, serialize=lambda _: None)
+        return command(study)
     except (ValueError, OSError) as error:
         print(f"study: {error}", file=sys.stderr)
         return 2

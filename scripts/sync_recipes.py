@@ -10,10 +10,9 @@ import contextlib
 import sys
 from pathlib import Path
 
-import fire
-
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from common.bundle_files import from_root, join_recipe, split_recipe, write_group
+from common.command_line import command
 from common.handlers import save_atomic
 from common.runs import ROOT
 
@@ -52,4 +51,4 @@ def sync(bundles: str = "bundles", check: bool = False, group: str | None = None
 
 
 if __name__ == "__main__":
-    fire.Fire(sync)
+    command(sync)

@@ -103,6 +103,6 @@ FACTS = Facts(
 )
 
 if __name__ == "__main__":
-    import fire
+    from ..command_line import command
 
-    fire.Fire(convert)
+    command(convert)

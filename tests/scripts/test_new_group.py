@@ -243,15 +243,6 @@ def test_the_axis_of_the_slices_is_asked_for_where_files_leave_it_open(tmp_path:
         geometry("few", *few)
 
 
-@pytest.mark.parametrize("more", [["--percentile=5,95"], ["more"]])
-def test_an_unknown_argument_changes_nothing(
-    tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]
-) -> None:
-    with pytest.raises(SystemExit, match=r"unknown argument (--percentile|more); see --help"):
-        call(monkeypatch, *heart(tables, tmp_path, "--classes", "lv=acdc:3/sunnybrook:1", *more))
-    assert not list(tmp_path.iterdir())
-
-
 def test_bundles_in_the_repository_are_named_from_its_root(
     tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
