@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from common.bundle_files import check_owner, from_root, write_group
@@ -79,6 +80,9 @@ def new_group(
         raise ValueError(f"group name {name!r}: use letters, digits and underscores.")
     if preset not in PRESETS:
         raise ValueError(f"--preset {preset} is unknown; choose {' or '.join(PRESETS)}.")
+    for option, limits, example in (("window", window, "-100,250"), ("percentiles", percentiles, "1,99")):
+        if limits is not None and not (isinstance(limits, list | tuple) and len(limits) == 2 and limits[0] < limits[1]):
+            raise ValueError(f"--{option} {limits}: write the lower limit and the upper one, as in --{option}={example}.")
     if group_file.exists() and not force:
         raise ValueError(f"{named} exists; choose another name, or give --force to write the group again.")
     places = _places(dataset)
@@ -156,6 +160,8 @@ def _places(dataset: Sequence[str]) -> dict[str, str]:
         key, found, place = text.partition("=")
         if not found or not key.isidentifier():
             raise ValueError(f"--dataset {text}: write NAME=DIR/index.csv, the name of letters, digits and underscores.")
+        if hasattr(nn.ModuleDict, key):
+            raise ValueError(f"--dataset {key}: the name is one of a PyTorch module's own, and heads are named after datasets.")
         if key in places:
             raise ValueError(f"--dataset {key} is given twice; a source must differ from the target.")
         if place.endswith(".csv") and Path(place).name != "index.csv":

@@ -74,6 +74,9 @@ class Facts:
     def __post_init__(self) -> None:
         if (self.window is None) == (self.percentiles is None):
             raise ValueError(f"dataset {self.name}: give exactly one of `window` and `percentiles`.")
+        for key, limits in (("window", self.window), ("percentiles", self.percentiles)):
+            if limits is not None and not (len(limits) == 2 and limits[0] < limits[1]):
+                raise ValueError(f"dataset {self.name}: `{key}` is {list(limits)}; give the lower limit, then the upper one.")
         if not self.classes:
             raise ValueError(f"dataset {self.name}: `classes` is empty; name at least one class and its raw label values.")
         unknown = {v for values in self.classes.values() for v in values} - set(self.label_values)

@@ -108,8 +108,7 @@ def make_split(
         name = (cases + extra or ["no case"])[0].split("/")[0]
         raise ValueError(
             f"{name}: {len(cases)} labelled patients of {len(cases) + len(extra)} ({', '.join(cases) or 'none'}) are"
-            f" too few; at least"
-            f" {FOLDS} are needed: add patients or their masks."
+            f" too few; at least {FOLDS} are needed: add patients, or label more of them."
         )
     test = _test(cases, fold, classes, published or {})
     held_out = set(test)

@@ -14,6 +14,8 @@ from tqdm import tqdm
 
 from . import dataset_json
 from .facts import Item, read_folder
+from .folds import make_split
+from .store import volumes
 from .transforms import PICTURES, LoadItemd
 
 __all__ = ["measure", "slice_axis"]
@@ -28,12 +30,19 @@ def measure(name: str, place: Path, channel: int | None = None, *, task: str = "
     that have an affine their axis codes, each with a volume and its spacing.
 
     Raises:
-        ValueError, FileNotFoundError: the table or a file of it cannot be used; names it.
+        ValueError, FileNotFoundError: the table or a file of it cannot be used, or the patients are too few for folds; names
+            it.
     """
     root = place.parent if place.suffix == ".csv" else place
     items = read_folder(root, name, task=task, channel=channel)
     masks = task == "segmentation"
     dims = 2 if str(items[0]["image"]).lower().endswith(PICTURES) else 3
+    labelled = [item["case"] for item in items if item["label"] is not None]
+    if not labelled:
+        what = "masks" if masks else "labels"
+        raise ValueError(f"{place} has no {what} at all; fill the {what[:-1]} column of the labelled images.")
+    volumes(items, dims=dims, task=task)
+    make_split((item["case"] for item in items), fold=0, labelled=labelled)
     load = LoadItemd(["image", "label"] if masks else ["image"], dims=dims)
     values: Counter[Any] = Counter()
     low, high, sizes = np.inf, -np.inf, []
@@ -53,11 +62,7 @@ def measure(name: str, place: Path, channel: int | None = None, *, task: str = "
                 axes[codes] = item["image"], spacing  # the one that tells most of where its slices lie
         if item["label"] is not None:
             values.update(_mask_values(item, data["label"], ignored) if masks else [item["label"]])
-    if not values:
-        what = "masks" if masks else "labels"
-        raise ValueError(f"{place} has no {what} at all; fill the {what[:-1]} column of the labelled images.")
-    labelled = sum(item["label"] is not None for item in items)
-    told = f"{labelled} with masks" if masks else ", ".join(f"{n} {label!r}" for label, n in sorted(values.items()))
+    told = f"{len(labelled)} with masks" if masks else ", ".join(f"{n} {label!r}" for label, n in sorted(values.items()))
     print(
         f"{name}: {len({i['case'] for i in items})} cases, {len(items)} images ({told}), sizes {_range(sizes)},"
         f" intensities {low:g} to {high:g}" + (f", label values {sorted(values)}" if masks else "")

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import groupby
@@ -23,7 +23,7 @@ from tqdm import tqdm
 from .facts import Facts, Item
 from .transforms import preprocessing
 
-__all__ = ["SliceStore", "Unit"]
+__all__ = ["SliceStore", "Unit", "volumes"]
 
 FORMAT = 2  # part of the preprocessing key; raise it when what is stored changes
 ONLY_CLASSIFICATION = ("task", "middle_share")  # facts that a segmentation store's key does not hold
@@ -72,6 +72,28 @@ def _place(jobs: int) -> int:
     return int.from_bytes(own[:8], "big") % jobs
 
 
+def volumes(items: Iterable[Item], *, dims: int, task: str) -> list[list[Item]]:
+    """The items of each (case, volume), in order.
+
+    Raises:
+        ValueError: a scan (`dims` 3) is listed twice, or only some of a volume's images have a label.
+    """
+
+    def volume(item: Item) -> tuple[str, str]:
+        return item["case"], item["volume"]
+
+    groups = [list(group) for _, group in groupby(sorted(items, key=volume), key=volume)]
+    for group in groups:
+        name = f"volume {group[0]['volume']!r} of case {group[0]['case']}"
+        if dims == 3 and len(group) > 1:
+            raise ValueError(f"{name} is listed twice ({group[1]['image']}); give each scan of a case its own volume.")
+        if len({item["label"] is None for item in group}) > 1:
+            kind = "labels" if task == "classification" else "masks"
+            fix = "give all or none, or another volume to those without"
+            raise ValueError(f"{name} has {kind} on some images only; {fix}.")
+    return groups
+
+
 class SliceStore:
     """The stored slices of one dataset under one preprocessing.
 
@@ -99,20 +121,8 @@ class SliceStore:
         self.root = Path(root)
         self.folder = self.root / facts.name / digest[:16]
         self.facts, self.image_size = facts, image_size
-        ordered = sorted(items, key=lambda i: (i["case"], i["volume"]))
-        self._groups = [list(g) for _, g in groupby(ordered, key=lambda i: (i["case"], i["volume"]))]
-        self._check_groups()
+        self._groups = volumes(items, dims=facts.dims, task=facts.task)
         self._transform = preprocessing(facts, image_size)
-
-    def _check_groups(self) -> None:
-        for group in self._groups:
-            name = f"volume {group[0]['volume']!r} of case {group[0]['case']}"
-            if self.facts.dims == 3 and len(group) > 1:
-                raise ValueError(f"{name} is listed twice ({group[1]['image']}); give each scan of a case its own volume.")
-            if len({item["label"] is None for item in group}) > 1:
-                kind = "labels" if self.facts.classification else "masks"
-                fix = "give all or none, or another volume to those without"
-                raise ValueError(f"{name} has {kind} on some images only; {fix}.")
 
     def _path(self, items: Sequence[Item]) -> Path:
         name = "__".join(p for p in (items[0]["case"].split("/", 1)[1], items[0]["volume"]) if p)

@@ -45,6 +45,8 @@ def facts(**changes) -> Facts:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"window": (250.0, -100.0)}, r"`window` is \[250.0, -100.0\]; give the lower limit, then the upper one"),
+        ({"window": None, "percentiles": (1.0,)}, r"`percentiles` is \[1.0\]; give the lower limit"),
         ({"percentiles": (1.0, 99.0)}, "exactly one of `window` and `percentiles`"),
         ({"window": None}, "exactly one of `window` and `percentiles`"),
         ({"classes": {}}, "`classes` is empty"),

@@ -131,6 +131,12 @@ def test_a_mask_that_is_annotated_in_part_is_refused_by_name(
         (["--classes", "lv=acdc:3"], r"dataset sunnybrook has none of the classes"),
         (["--preset", "huge", "--classes", "lv=1"], r"--preset huge is unknown; choose paper or small"),
         (["--dataset", "acdc=x/index.csv", "--classes", "lv=1"], r"acdc is given twice"),
+        (
+            ["--dataset", "train=x/index.csv", "--classes", "lv=1"],
+            r"--dataset train: the name is one of a PyTorch module's own",
+        ),
+        (["--window=250,-100", "--classes", "lv=1"], r"--window \(250, -100\): write the lower limit and the upper one"),
+        (["--percentiles=99", "--classes", "lv=1"], r"--percentiles 99: .* as in --percentiles=1,99"),
         (["--dataset", "third=x/table.csv", "--classes", "lv=1"], r"must be named index.csv"),
         (["--dataset", "third=nowhere/index.csv", "--classes", "lv=1"], r"nowhere/index.csv does not exist"),
     ],
@@ -200,7 +206,8 @@ def test_bundles_of_another_group_are_not_overwritten(tables: Path, tmp_path: Pa
 
 
 def volumes(folder: Path, affines: dict[str, np.ndarray]) -> str:
-    """A table of volumes with masks; returns the argument for new_group."""
+    """A table of volumes with masks, filled up to five by more of the first; returns the argument for new_group."""
+    affines = affines | {f"z{number}": next(iter(affines.values())) for number in range(5 - len(affines))}
     folder.mkdir(parents=True)
     rows = ["image,mask,case_id"]
     for name, affine in affines.items():
@@ -210,6 +217,24 @@ def volumes(folder: Path, affines: dict[str, np.ndarray]) -> str:
         rows.append(f"{name}_image.nii.gz,{name}_mask.nii.gz,{name}")
     (folder / "index.csv").write_text("\n".join(rows) + "\n")
     return f"--dataset={folder.name}={folder}/index.csv"
+
+
+def test_tables_that_no_fold_can_be_made_of_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before an image is read; every training would refuse them."""
+    five = {name: np.eye(4) for name in "abcde"}
+    whole, torn = volumes(tmp_path / "whole", five), volumes(tmp_path / "torn", five)
+    start = ["few", "--task", "segmentation", "--classes", "lesion=1", "--out", str(tmp_path / "bundles"), whole, torn]
+    table = tmp_path / "torn/index.csv"
+    rows = table.read_text()
+    table.write_text(rows.replace("e_mask.nii.gz", ""))
+    with pytest.raises(SystemExit, match=r"torn: 4 labelled patients of 5 .*at least 5 are needed"):
+        call(monkeypatch, *start)
+    table.write_text(rows.replace("b_mask.nii.gz,b", "b_mask.nii.gz,a"))
+    with pytest.raises(SystemExit, match=r"volume '' of case torn/a is listed twice .*b_image"):
+        call(monkeypatch, *start)
+    assert not (tmp_path / "bundles").exists()
+    table.write_text(rows)
+    call(monkeypatch, *start)
 
 
 def test_the_axis_of_the_slices_is_asked_for_where_files_leave_it_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,7 +308,7 @@ def test_a_channel_of_a_dataset_json_is_picked(
         for kind in ("imagesTr", "labelsTr"):
             (folder / kind).mkdir(parents=True)
         rng = np.random.default_rng(seed)
-        for case in range(3):
+        for case in range(5):
             for channel, level in enumerate((20, 200)):
                 picture = Image.fromarray((rng.integers(0, 20, (16, 16)) + level).astype(np.uint8))
                 picture.save(folder / "imagesTr" / f"c{case}_{channel:04d}.png")
@@ -299,7 +324,7 @@ def test_a_channel_of_a_dataset_json_is_picked(
     assert "counts as a patient" not in capsys.readouterr().out  # c0, c1 and c2 begin alike, as numbers do
     for folder, channel in zip(names, (1, 0), strict=True):
         found = load_facts(out / "both.yaml", folder.name).reader(folder)
-        assert [Path(item["image"]).name for item in found] == [f"c{case}_{channel:04d}.png" for case in range(3)]
+        assert [Path(item["image"]).name for item in found] == [f"c{case}_{channel:04d}.png" for case in range(5)]
     with pytest.raises(SystemExit, match="channel 2 is not among"):
         call(monkeypatch, *arguments, f"{ours}:channel=2", theirs, "--force")
 
