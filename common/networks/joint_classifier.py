@@ -17,16 +17,16 @@ from .joint_teacher import frozen_encoders
 class JointClassifier(FeatureNet):
     """A FeatureNet whose levels are what `fa_blocks` FusionAttention blocks make of several teachers' bottlenecks.
 
-    Stage 2 of multi-dataset cross-domain distillation for classification, section 3.2: a 1x1 convolution (adapter) per
-    teacher brings its bottleneck to `joint_ch` channels; their concatenation passes a chain of blocks, the first of
-    which reduces it to `joint_ch`; a new linear classifier reads the pooled output of the last. `teachers[0]` is the
-    target teacher; architectures may differ, grids too: on the target teacher's grid coarser maps are interpolated
-    linearly, finer ones averaged. The encoders are copies, frozen: no gradient, eval mode even under `train()`. Levels
-    fa_1 .. fa_n are `(B, joint_ch, h, w)` on the target teacher's bottleneck grid; the output is `(B, out_channels)`
-    logits. `dropout` also acts before the classifier. Tables 9 and 12 give `joint_ch`, `fa_blocks` and the dropouts a
-    dataset.
+    Stage 2 of multi-dataset cross-domain distillation for classification, section 3.2: a 1x1 convolution (adapter)
+    per teacher brings its bottleneck to `joint_ch` channels; their concatenation passes a chain of blocks, the first
+    of which reduces it to `joint_ch`; a new linear classifier reads the pooled output of the last. `teachers[0]` is
+    the target teacher (in joint_wide the one that validates best); architectures may differ, grids too: on its grid
+    coarser maps are interpolated linearly, finer ones averaged. The encoders are copies, frozen: no gradient, eval
+    mode even under `train()`. Levels fa_1 .. fa_n are `(B, joint_ch, h, w)` on the first teacher's bottleneck grid;
+    the output is `(B, out_channels)` logits. `dropout` also acts before the classifier. Tables 9 and 12 give
+    `joint_ch`, `fa_blocks` and the dropouts a dataset.
 
-    `target_head` (ours) adds the logits that a head of the target teacher's architecture gives on its levels, so that
+    `target_head` (ours) adds the logits that a head of the first teacher's architecture gives on its levels, so that
     what is fused needs to learn only what that teacher lacks; those levels, named target_*, then come before the
     blocks'. `warm_start` (ours) is `target_head` with that teacher's own trained head (a copy that goes on training)
     and a classifier that starts at zero: until the first step the output in eval mode is exactly that teacher's.
@@ -93,7 +93,7 @@ class JointClassifier(FeatureNet):
             self.target_heads[0].load_state_dict(target.decoder_state())
         except RuntimeError as error:
             raise ValueError(
-                f"warm_start: the target teacher's head does not fit one of {out_channels} classes "
+                f"warm_start: the first teacher's head does not fit one of {out_channels} classes "
                 f"({str(error).splitlines()[-1].strip()}); set warm_start: false"
             ) from error
         for parameter in self.classifier.parameters():

@@ -16,16 +16,16 @@ from .fusion import CrossAttentionFusion
 class JointTeacher(FeatureNet):
     """A FeatureNet whose `encode` fuses what several teachers encode, and whose decoder is new.
 
-    Stage 2 of multi-dataset cross-domain distillation, section 3.2. `teachers[0]` is the target teacher, the others
-    are the sources. Levels (names, widths, strides) and the decoder's architecture are the target teacher's; the
-    decoder is freshly initialised. With `warm_start` (ours, not the paper's) it is a copy of the target teacher's:
-    until the first step the output in eval mode is then exactly that teacher's. The encoders are copies, frozen: no
-    gradient, eval mode even under `train()`, so their batch-norm statistics stay too. The teachers' decoders are
-    never run and not part of the state dict.
+    Stage 2 of multi-dataset cross-domain distillation, section 3.2. `teachers[0]` is the target teacher (in
+    joint_wide the one that validates best, see `common.runs.from_runs`), the others are the sources. Levels (names,
+    widths, strides) and the decoder's architecture are the first teacher's; the decoder is freshly initialised. With
+    `warm_start` (ours, not the paper's) it is a copy of the first teacher's: until the first step the output in eval
+    mode is then exactly that teacher's. The encoders are copies, frozen: no gradient, eval mode even under `train()`,
+    so their batch-norm statistics stay too. The teachers' decoders are never run and not part of the state dict.
 
-    At each level named in `levels` (None: all) the target's map attends to those of the sources that have a level of
-    the same stride, see `CrossAttentionFusion` for `heads`, `tokens` and `norm`; bottlenecks always pair with one
-    another. A level that is not named, or that no source has, passes the target's map through.
+    At each level named in `levels` (None: all) the first teacher's map attends to those of the others that have a
+    level of the same stride, see `CrossAttentionFusion` for `heads`, `tokens` and `norm`; bottlenecks always pair
+    with one another. A level that is not named, or that no other has, passes the first's map through.
     Raises ValueError for fewer than two teachers, teachers of other dimensions or input channels, unknown level
     names, or if nothing is left to fuse.
     """
@@ -75,7 +75,7 @@ class JointTeacher(FeatureNet):
                 self.decoder.load_state_dict(target.decoder_state())
             except RuntimeError as error:
                 raise ValueError(
-                    f"warm_start: the target teacher's decoder does not fit one of {out_channels} output channels "
+                    f"warm_start: the first teacher's decoder does not fit one of {out_channels} output channels "
                     f"({str(error).splitlines()[-1].strip()}); set warm_start: false"
                 ) from error
 

@@ -154,7 +154,7 @@ def test_warm_start_begins_with_exactly_the_target_teachers_output(target) -> No
     assert warm.classifier[1].weight.grad.abs().sum() > 0
     heads = [p.grad for p in warm.target_heads.parameters()]
     assert all(grad is not None for grad in heads)
-    with pytest.raises(ValueError, match="warm_start: the target teacher's head does not fit one of 5 classes"):
+    with pytest.raises(ValueError, match="warm_start: the first teacher's head does not fit one of 5 classes"):
         JointClassifier([teacher, tiny(1)], 5, joint_ch=8, warm_start=True)
 
 
