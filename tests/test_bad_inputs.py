@@ -165,7 +165,7 @@ TABLES: dict[str, tuple[Damage, list[str]]] = {
     ),
     "no mask column": (
         rename("mask", "label"),
-        ["acdc: 0 labelled patients of 8 (none)", "add patients or their masks"],
+        ["acdc: 0 labelled patients of 8 (none)", "add patients, or label more of them"],
     ),
     "row twice": (rows(lambda table: table.append(table[1])), ["index.csv", "s00.png is listed twice", "remove one"]),
     "cell empty": (rows(lambda table: table[1].__setitem__(2, "")), ["row 2: case_id is empty", "fill it or remove"]),
