@@ -54,4 +54,10 @@ def command(function: Callable[..., Any], arguments: Sequence[str] | None = None
 
     fire.Fire(note, command=[*rest, *(f"--{name}={texts!r}" for name, texts in lists.items() if texts)])
     positional, named = calls[0]
+    for name, value in named.items():
+        if kinds[name] is bool and not isinstance(value, bool):
+            if str(value).lower() not in ("true", "false"):
+                print(f"ERROR: --{name} {value}: write True or False; see --help", file=sys.stderr)
+                raise SystemExit(2)
+            named[name] = str(value).lower() == "true"
     return function(*positional, **named)

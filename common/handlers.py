@@ -68,10 +68,10 @@ class RunKeeper:
 
     - The best epoch counts from `select_from` on: only there is the mechanism (curriculum, adversarial weight) fully on, and
       the same epoch holds for the baselines.
-    - `model.pt` appears when training is complete, and `checkpoints/` goes (a complete run is never made longer, see
-      `common.runs.FREE`). Until then the best weights lie there under their epoch's number: `last.pt`, which is written after
-      them, tells which count, so that a run killed between the two publishes none of an epoch that it trains again (on a GPU
-      not to the same bits).
+    - `model.pt` appears when training is complete, and `checkpoints/` goes (a complete run is never made longer, see `FREE`
+      in `common.study_checks`). Until then the best weights lie there under their epoch's number: `last.pt`, which is written
+      after them, tells which count, so that a run killed between the two publishes none of an epoch that it trains again (on
+      a GPU not to the same bits).
     - Every epoch reseeds torch from (seed, epoch, rank): randomness is a function of those, so a killed run ends bit-equal
       on the CPU. With `amp` the gradient scaler is kept too.
     - Under torch.distributed rank 0 writes, and its buffers (batch-norm statistics) are what all ranks validate with.

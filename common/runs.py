@@ -21,6 +21,7 @@ from .data.store import SliceStore
 from .errors import brief
 from .handlers import save_atomic
 from .networks import FeatureNet
+from .study_checks import FREE
 
 __all__ = ["from_run", "from_runs", "predictors", "read_json", "run_setting", "start_run", "teachers_of", "test_items"]
 __all__ += ["check_facts", "check_same", "learned_from", "run_name", "teacher_runs", "test_slices"]
@@ -29,9 +30,6 @@ __all__ += ["validated_on", "validation_score"]
 ROOT = Path(__file__).resolve().parents[1]  # from where runs are started, and name their group files
 # Facts of a dataset that weights depend on.
 LEARNED = ("classes", "window", "percentiles", "orientation", "slice_axis", "dims", "middle_share")
-# Keys that may change between the start and the resume of a run without changing its result.
-# (max_epochs is not among them: learning-rate and adversarial schedules end with it, so a run cannot be made longer exactly.)
-FREE = ("data_dir", "store_dir", "runs_dir", "device", "workers", "quiet", "teacher_floor")
 
 
 def from_run(run_dir: str | Path, *, head: str | None = None) -> FeatureNet:
@@ -330,6 +328,8 @@ def test_slices(
     check_facts(run, facts, config["group_file"])
     parser = ConfigParser(config | ({} if data_dir is None else {"data_dir": data_dir}))  # expressions as they were written
     data_dir, store_dir, size = (parser.get_parsed_content(key) for key in ("data_dir", "store_dir", "image_size"))
+    if not Path(store_dir).is_dir():  # the folder of runs was moved
+        store_dir = run.resolve().parents[2] / ".store"
     store = SliceStore(store_dir, facts, list_items(facts, data_dir), size)
     slices = StoredSlices(store, splits[dataset]["test"])
     shown = [i for i in range(len(slices)) if facts.classification or bool((slices[i]["label"] > 0).any())]

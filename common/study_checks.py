@@ -52,6 +52,10 @@ RESERVED = (
     *("teachers", "wide", "equal_volume", *KEYS),
 )
 
+# Keys that may change between the start and the resume of a run without changing its result.
+# (max_epochs is not among them: learning-rate and adversarial schedules end with it, so a run cannot be made longer exactly.)
+FREE = ("data_dir", "store_dir", "runs_dir", "device", "workers", "quiet", "teacher_floor")
+
 
 def check(
     group: str,

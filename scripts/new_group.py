@@ -25,7 +25,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from common.bundle_files import check_owner, from_root, write_group
 from common.command_line import command
-from common.data.facts import TASKS, load_group
+from common.data.facts import TASKS, check_orientation, load_group, stated_facts
 from common.data.measure import measure
 from common.data.measure import slice_axis as measured_axis
 from common.handlers import save_atomic
@@ -81,8 +81,11 @@ def new_group(
     if preset not in PRESETS:
         raise ValueError(f"--preset {preset} is unknown; choose {' or '.join(PRESETS)}.")
     for option, limits, example in (("window", window, "-100,250"), ("percentiles", percentiles, "1,99")):
-        if limits is not None and not (isinstance(limits, list | tuple) and len(limits) == 2 and limits[0] < limits[1]):
+        numbers = limits if isinstance(limits, list | tuple) and all(isinstance(v, int | float) for v in limits) else []
+        if limits is not None and not (len(numbers) == 2 and numbers[0] < numbers[1]):
             raise ValueError(f"--{option} {limits}: write the lower limit and the upper one, as in --{option}={example}.")
+    if orientation is not None:
+        check_orientation(orientation, "--orientation")
     if group_file.exists() and not force:
         raise ValueError(f"{named} exists; choose another name, or give --force to write the group again.")
     places = _places(dataset)
@@ -120,6 +123,8 @@ def new_group(
         entries[key] = {"classes": chosen[key], "label_values": found["values"], **scale, **geometry}
     group = {"group": name, "task": task, "preset": preset, "datasets": {key: entries[key] for key in places}}
     group |= _added_by_hand(group_file, task, places)
+    for key in places:
+        stated_facts(group, key, named)  # before anything is written
     head = f"# The group {name}: its datasets and their facts. Written by scripts/new_group.py.\n"
     with contextlib.chdir(ROOT):
         save_atomic(head + yaml.safe_dump(group, sort_keys=False, default_flow_style=None), named)

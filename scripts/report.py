@@ -36,7 +36,7 @@ def report(
         index = write_report(Path(runs), group, Path(out), targets=names, data_dir=data)
         if records:
             write_records(Path(runs), group, Path(records), targets=names)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"report: {error}")
     print(f"report: {index}")
 

@@ -70,9 +70,9 @@ def run(plan_path: Path, slug: str) -> int:
             return 0
         write_json(state / f"{slug}.json", {**status, "state": "running"})
         code = _command(job, plan, parent, stopped)
-        outcome = "stopped" if stopped else "failed" if code else "done"
+        outcome = "done" if not code else "stopped" if stopped else "failed"
         write_json(state / f"{slug}.json", {**status, "state": outcome, "code": code, "finished": time.time()})
-    return 130 if stopped else code
+    return 130 if code and stopped else code
 
 
 def _locked(descriptor: int) -> bool:
@@ -109,8 +109,9 @@ def _command(job: dict[str, Any], plan: dict[str, Any], parent: int, stopped: li
         missing = [output for output in job["outputs"] if not Path(output).exists()]
         if missing and not child.returncode and not stopped:
             log.write(f"the command ended without an error, but did not write {', '.join(missing)}\n")
-            return 1
-    return child.returncode
+        if not missing and child.returncode:  # killed when all was written; Snakemake would delete the outputs of a failure
+            log.write(f"the command ended with {child.returncode} after it had written everything\n")
+    return (child.returncode or 1) if missing else 0
 
 
 def _start(command: str, root: str, env: dict[str, str], log: TextIO) -> subprocess.Popen[bytes]:

@@ -7,12 +7,14 @@ import json
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 from fire.parser import DefaultParseValue
 
 from common.data.facts import load_facts
 from common.study import Job
+from common.study_checks import FREE
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -22,9 +24,15 @@ def check_settings(runs: Path, settings: dict[str, str]) -> None:
     for record in sorted((runs / ".study" / "jobs").glob("train__*.json")):
         status = json.loads(record.read_text())
         run, before = runs / status["name"].removeprefix("train "), status["settings"]
-        if (run / "config.json").is_file() and before != settings:
+        begun = (run / "model.pt").is_file() or (run / "checkpoints" / "last.pt").is_file()  # else it has nothing to keep
+        if begun and _parsed(before) != _parsed(settings):
             told = ",".join(f"{key}={value}" for key, value in before.items()) or "nothing"
             raise ValueError(f"{run} was trained with --set {told}: give the same, another --runs, or delete it")
+
+
+def _parsed(settings: dict[str, str]) -> dict[str, Any]:
+    """What the command line makes of settings, without those that change no result."""
+    return {key: DefaultParseValue(value) for key, value in settings.items() if key not in FREE}
 
 
 def check_records(jobs: Sequence[Job], runs: Path) -> None:

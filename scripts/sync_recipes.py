@@ -26,6 +26,8 @@ def sync(bundles: str = "bundles", check: bool = False, group: str | None = None
         group: instead, a group file `bundles/<group>.yaml`: its bundles are written anew from what it says, the facts at the
             head of their configurations, metadata and READMEs too (what was changed by hand in those is lost).
     """
+    if check and group is not None:
+        raise SystemExit("error: --check compares with the recipes; --group writes. Give one of them.")
     if group is not None:
         try:
             named = from_root(group)
@@ -35,7 +37,10 @@ def sync(bundles: str = "bundles", check: bool = False, group: str | None = None
             raise SystemExit(f"error: {error}") from error
         return
     stale = []
-    for path in sorted(Path(bundles).glob("*/configs/*.yaml")):
+    paths = sorted(Path(bundles).glob("*/configs/*.yaml"))
+    if not paths:
+        raise SystemExit(f"error: --bundles {bundles} holds no bundle; run it from the repository's root, or correct it.")
+    for path in paths:
         try:
             head, recipe, _ = split_recipe(path.read_text())
             text = join_recipe(head, recipe)

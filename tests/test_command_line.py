@@ -23,6 +23,7 @@ def example(
     dataset: Sequence[str] = (),
     window: Sequence[float] | None = None,
     cores: int | None = None,
+    force: bool = False,
 ) -> int:
     """What a script does.
 
@@ -33,8 +34,11 @@ def example(
         dataset: several.
         window: two numbers.
         cores: a number.
+        force: or not.
     """
-    called.append({"name": name, "runs": runs, "seeds": seeds, "dataset": dataset, "window": window, "cores": cores})
+    called.append(
+        {"name": name, "runs": runs, "seeds": seeds, "dataset": dataset, "window": window, "cores": cores, "force": force}
+    )
     return 3
 
 
@@ -46,7 +50,9 @@ def nothing_called() -> None:
 def test_texts_arrive_as_typed_and_numbers_as_numbers() -> None:
     """Fire reads 2024_01 as 202401 and 0,1 as a tuple."""
     assert command(example, ["a", "--runs", "2024_01", "--seeds=0,1", "--window=-100,250", "--cores", "2"]) == 3
-    assert called == [{"name": "a", "runs": "2024_01", "seeds": "0,1", "dataset": (), "window": (-100, 250), "cores": 2}]
+    assert called == [
+        {"name": "a", "runs": "2024_01", "seeds": "0,1", "dataset": (), "window": (-100, 250), "cores": 2, "force": False}
+    ]
 
 
 def test_an_option_that_is_a_sequence_is_given_several_times() -> None:
@@ -56,7 +62,13 @@ def test_an_option_that_is_a_sequence_is_given_several_times() -> None:
 
 def test_what_is_left_out_has_its_default() -> None:
     command(example, ["a", "--runs", "r"])
-    assert called == [{"name": "a", "runs": "r", "seeds": "0", "dataset": (), "window": None, "cores": None}]
+    assert called == [{"name": "a", "runs": "r", "seeds": "0", "dataset": (), "window": None, "cores": None, "force": False}]
+
+
+@pytest.mark.parametrize(("typed", "means"), [("--force", True), ("--force=true", True), ("--force=false", False)])
+def test_a_word_for_true_or_false_is_not_a_text(typed: str, means: bool) -> None:
+    command(example, ["a", "--runs", "r", typed])
+    assert called[0]["force"] is means
 
 
 @pytest.mark.parametrize(
@@ -66,6 +78,7 @@ def test_what_is_left_out_has_its_default() -> None:
         (["a", "--runs", "r", "more"], "Could not consume arg: more"),
         (["a"], "Missing required flags"),
         (["a", "--runs", "--cores", "2"], "--runs needs a value"),
+        (["a", "--runs", "r", "--force", "no"], "--force no: write True or False"),
     ],
 )
 def test_nothing_is_called_with_arguments_that_are_not_its_own(

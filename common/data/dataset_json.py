@@ -87,9 +87,11 @@ def read(root: Path, *, name: str, fix: str = "") -> dict[str, Any]:
 
 def _channel(content: dict[str, Any], channel: int | None, root: Path, name: str) -> int:
     key = "channel_names" if "channel_names" in content else "modality"
-    names = {int(index): title for index, title in content[key].items()}
-    if not names:
-        raise ValueError(f"{name}: {key!r} in {root / 'dataset.json'} lists no channel; add the image's modality")
+    listed = {"0": content[key]} if isinstance(content[key], str) else content[key]  # "modality": "CT"
+    if not isinstance(listed, dict) or not listed or not all(index.isdecimal() for index in listed):
+        fix = 'write it as {"0": "CT"}, with the image\'s modality'
+        raise ValueError(f"{name}: {key!r} in {root / 'dataset.json'} is {listed!r}, which numbers no channel; {fix}")
+    names = {int(index): title for index, title in listed.items()}
     if channel is None and len(names) > 1:
         raise ValueError(
             f"{name}: {root / 'dataset.json'} has {len(names)} channels {names}; say which: `channel: N` in the group file's"

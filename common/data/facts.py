@@ -11,7 +11,17 @@ from typing import Any, NotRequired, TypedDict
 
 import yaml
 
-__all__ = ["TASKS", "Facts", "Item", "load_facts", "load_group", "read_folder", "with_class"]
+__all__ = [
+    "TASKS",
+    "Facts",
+    "Item",
+    "check_orientation",
+    "load_facts",
+    "load_group",
+    "read_folder",
+    "stated_facts",
+    "with_class",
+]
 
 TASKS = ("segmentation", "classification")
 
@@ -77,6 +87,10 @@ class Facts:
         for key, limits in (("window", self.window), ("percentiles", self.percentiles)):
             if limits is not None and not (len(limits) == 2 and limits[0] < limits[1]):
                 raise ValueError(f"dataset {self.name}: `{key}` is {list(limits)}; give the lower limit, then the upper one.")
+        if self.percentiles is not None and not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
+            raise ValueError(f"dataset {self.name}: `percentiles` is {list(self.percentiles)}; they lie between 0 and 100.")
+        if self.orientation is not None:
+            check_orientation(self.orientation, f"dataset {self.name}: `orientation`")
         if not self.classes:
             raise ValueError(f"dataset {self.name}: `classes` is empty; name at least one class and its raw label values.")
         unknown = {v for values in self.classes.values() for v in values} - set(self.label_values)
@@ -138,6 +152,12 @@ class Facts:
         return "mm" if self.spacing_known else "px"
 
 
+def check_orientation(codes: str, what: str) -> None:
+    """Refuse what names no three axes; `what` says where it is written."""
+    if len(codes) != 3 or any(len(set(pair) & set(codes)) != 1 for pair in ("LR", "PA", "IS")):
+        raise ValueError(f"{what} {codes!r}: name three axes, of L and R, P and A, I and S one each, such as RAS.")
+
+
 def load_group(group_file: str | Path) -> dict[str, Any]:
     """Read and check a group file `bundles/<group>.yaml`: keys `group`, `task`, `datasets`.
 
@@ -173,7 +193,11 @@ def load_facts(group_file: str | Path, dataset: str) -> Facts:
     Raises:
         ValueError: the dataset is not in the group, or a key is missing, wrong or not a field of `Facts`; names file and key.
     """
-    group = load_group(group_file)
+    return stated_facts(load_group(group_file), dataset, group_file)
+
+
+def stated_facts(group: Mapping[str, Any], dataset: str, group_file: str | Path) -> Facts:
+    """The facts of `dataset` as the content of a group file states them, see `load_facts`; errors name `group_file`."""
     if dataset not in group["datasets"]:
         raise ValueError(f"dataset {dataset!r} is not in {group_file}; choose from {', '.join(group['datasets'])}.")
     entry = dict(group["datasets"][dataset] or {})

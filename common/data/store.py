@@ -125,9 +125,11 @@ class SliceStore:
         self._transform = preprocessing(facts, image_size)
 
     def _path(self, items: Sequence[Item]) -> Path:
-        name = "__".join(p for p in (items[0]["case"].split("/", 1)[1], items[0]["volume"]) if p)
+        parts = [part for part in (items[0]["case"].split("/", 1)[1], items[0]["volume"]) if part]
+        name = "__".join(parts)
         safe = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
-        if safe != name:  # two names may become one
+        if safe != name or "___" in name or name.count("__") >= len(parts):  # two names may become one
+            name = "/".join(parts)
             safe += "-" + hashlib.sha256(name.encode()).hexdigest()[:8]
         return self.folder / f"{safe}.npy"
 

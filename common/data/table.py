@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -47,10 +48,9 @@ def read_table(path: Path, *, task: str = "segmentation") -> pd.DataFrame:
             raise ValueError(
                 f"{path}, row {int((table[column] == '').idxmax()) + 2}: {column} is empty; fill it or remove the row."
             )
-    if table["image"].duplicated().any():
-        raise ValueError(
-            f"{path}: image {table['image'][table['image'].duplicated()].iloc[0]} is listed twice; remove one row."
-        )
+    again = table["image"].map(os.path.normpath).duplicated()
+    if again.any():
+        raise ValueError(f"{path}: image {table['image'][again].iloc[0]} is listed twice; remove one row.")
     return table
 
 
@@ -104,6 +104,10 @@ def _stack(rows: list[dict[str, Any]], path: Path, task: str) -> list[Item]:
         twice = [a for a, b in pairwise(numbers) if a == b]
         if twice:
             raise ValueError(f"{path}: volume {volume!r} of case {case} has slice {twice[0]} twice; number its slices apart.")
+        spacings = {str(row["spacing"]) for row in group}
+        if len(spacings) > 1:
+            found = " and ".join(sorted(spacings))
+            raise ValueError(f"{path}: volume {volume!r} of case {case} has the spacings {found}; a volume has one.")
         labels = [row["label"] for row in group]
         if task == "classification" and len(set(labels)) > 1:
             found = ", ".join(sorted(str(label) for label in set(labels)))

@@ -115,7 +115,9 @@ class LoadItemd(MapTransform):
                 raise ValueError(f"{name} is empty (shape {tuple(image.shape[1:])}); export it again, or take its case out.")
             if not bool(torch.isfinite(image).all()):
                 raise ValueError(f"{name} holds values that are not finite; mask or replace them first.")
-            if out.get("spacing") is not None and not str(name).endswith((".nii", ".nii.gz")):  # which say it themselves
+            # A NIfTI file or a DICOM series says it itself; of files that are slices nothing but the pixels is kept.
+            says = isinstance(source, str) and (source.endswith((".nii", ".nii.gz")) or Path(source).is_dir())
+            if out.get("spacing") is not None and not says:
                 if len(out["spacing"]) < self.dims:
                     raise ValueError(f"{name} has 3 dimensions but a spacing of 2 numbers; give x, y and z.")
                 image.affine = torch.diag(torch.tensor([*out["spacing"], *[1.0] * (4 - len(out["spacing"]))]).double())

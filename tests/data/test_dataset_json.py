@@ -90,7 +90,7 @@ def test_classes_come_in_order_of_their_values(tmp_path: Path, labels: dict, exp
         (_listed("a.mha"), _both("a.mha"), r"a\.mha is not a NIfTI or PNG"),
         (_listed(), [], "lists no training case"),
         (MSD | {"training": ["a.nii.gz"]}, [], r"'training' needs \{image, label\} entries, not 'a\.nii\.gz'"),
-        (_listed("a.nii.gz") | {"modality": {}}, ["labelsTr/a.nii.gz"], "lists no channel"),
+        (_listed("a.nii.gz") | {"modality": {}}, ["labelsTr/a.nii.gz"], "is {}, which numbers no channel"),
         (V2, ["labelsTr/a.nii.gz"], r"image .*imagesTr/a_0000\.nii\.gz is missing"),
         (V2, ["imagesTr/a_0000.nii.gz"], r"imagesTr/a_0000\.nii\.gz has no mask"),
         (V2 | {"file_ending": ".mha"}, [], r"file_ending '\.mha'"),

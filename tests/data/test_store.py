@@ -239,6 +239,15 @@ def test_a_build_that_dies_leaves_whole_units_and_is_taken_up(
     assert same(whole, SliceStore(tmp_path / "other", facts, facts.reader(tmp_path / "data" / "toy"), 16))
 
 
+def test_no_two_units_share_a_file(tmp_path: Path, toy: Callable[..., Facts]) -> None:
+    names = ["p1", "p1_", "_p1", "__p1", "p1__", "p1__base", "base", "_base", "base__t2", "t2", "p 1", "p-1", "p/1", "p1___t2"]
+    items = [Item(image="x.nii", label=None, case=f"toy/{case}", volume=volume) for case in names for volume in ["", *names]]
+    store = SliceStore(tmp_path, toy(), items, 16)
+    files = {store.file(unit) for unit in range(len(items))}
+    assert len(files) == len(items)
+    assert store.folder / "p1__t2.npy" in files  # what is plain stays readable
+
+
 def test_two_processes_build_at_once(tmp_path: Path, toy: Callable[..., Facts]) -> None:
     facts = toy(patients=12)
     context = multiprocessing.get_context("fork")

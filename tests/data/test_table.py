@@ -75,6 +75,11 @@ def test_spacing_is_numbers_or_nothing(tmp_path: Path) -> None:
         (["image,case_id", ",p1"], "row 2: image is empty"),
         (["image,case_id", "a.png,p1", "b.png,p2", "a.png,p3"], r"a\.png is listed twice"),
         (["image,case_id,slice", "a.png,p1,1", "b.png,p1,1.5"], "row 3: slice '1.5' is not a whole number"),
+        (["image,case_id", "a.png,p1", "./a.png,p2"], r"\./a\.png is listed twice"),
+        (
+            ["image,case_id,volume,slice,spacing", "a,p1,v,1,1 1 8", "b,p1,v,2,2 2 8"],
+            r"volume 'v' of case toy/p1 has the spacings \[1.0, 1.0, 8.0\] and \[2.0, 2.0, 8.0\]",
+        ),
         (["image,case_id,slice", "a.png,p1,--1"], "row 2: slice '--1' is not a whole number"),
         (["image,case_id,spacing", "a.png,p1,1 0"], "row 2: spacing '1 0'"),
         (["image,case_id,spacing", "a.png,p1,1 x"], "row 2: spacing '1 x'"),

@@ -195,6 +195,21 @@ def test_stacked_slices_come_back_as_a_volume_with_their_spacing(tmp_path: Path,
         np.testing.assert_allclose(output[key].affine, np.diag([0.5, 0.75, 8.0, 1.0]))
 
 
+def test_spacing_is_that_of_the_file_unless_it_is_stacked(tmp_path: Path) -> None:
+    """Of slices only the pixels are kept, also of NIfTI files; the affine of a DICOM series is not replaced by a table's."""
+    spacing = [0.5, 0.75, 8.0]
+    for z in range(3):
+        nibabel.save(nibabel.Nifti1Image(noise_mask((16, 24)).astype(np.uint8), np.eye(4)), tmp_path / f"s{z}.nii.gz")
+    load = LoadItemd(["image"], dims=3)
+    stacked = load({"image": [str(tmp_path / f"s{z}.nii.gz") for z in range(3)], "spacing": spacing})["image"]
+    np.testing.assert_allclose(stacked.affine, np.diag([*spacing, 1.0]))
+    write_dataset("lits_dicom", tmp_path, cases=1, size=16, slices=4)
+    series = str(next(path.parent for path in tmp_path.rglob("*.dcm")))
+    told, own = load({"image": series, "spacing": spacing})["image"], load({"image": series})["image"]
+    np.testing.assert_array_equal(told.affine, own.affine)
+    assert not np.allclose(own.affine, np.diag([*spacing, 1.0]))
+
+
 @pytest.mark.parametrize("orientation", ["RAS", None])
 def test_training_and_deployment_see_the_same_image(tmp_path: Path, orientation: str | None) -> None:
     raw = noise_mask(LENGTHS)

@@ -47,6 +47,8 @@ else:
     output = Path(flags["run_dir"], "test", flags["dataset"], "metrics.json")
 output.parent.mkdir(parents=True, exist_ok=True)
 output.write_text(json.dumps(flags))
+if bundle in os.environ.get("FAKE_LATE", "").split():
+    sys.exit("Segmentation fault")
 """
 SITE = """
 import os, runpy, sys
@@ -157,6 +159,16 @@ def test_a_failed_job_is_named_with_its_log_and_others_go_on(place, monkeypatch)
     assert "1 of 10 jobs failed; 5 more wait for them" in result.stderr
     assert (place / "runs" / "teacher_sunnybrook" / "for_acdc" / "0" / "test" / "acdc" / "metrics.json").exists()
     assert (run / "checkpoint").exists()
+
+
+def test_a_job_that_dies_when_all_is_written_is_done(place, monkeypatch):
+    """Snakemake deletes the outputs of a failed job: the weights, of a run whose checkpoints are gone by then."""
+    monkeypatch.setenv("FAKE_LATE", "student_acdc")
+    result = call(place)
+    assert result.returncode == 0, result.stderr
+    run = place / "runs/student_acdc/alone/0"
+    assert (run / "model.pt").is_file()
+    assert "ended with 1 after it had written everything" in (run / "log.txt").read_text()
 
 
 def test_ctrl_c_stops_everything_and_the_study_goes_on_later(place, monkeypatch):
@@ -310,16 +322,18 @@ def test_a_group_file_without_datasets_is_named(asked, place):
 def test_runs_of_other_settings_are_not_mixed(asked, place):
     run = place / "runs" / "student_acdc" / "alone" / "0"
     run.mkdir(parents=True)
-    (run / "config.json").write_text("{}")
     record = place / "runs" / ".study" / "jobs" / "train__student_acdc__alone__0.json"
     record.parent.mkdir(parents=True)
-    record.write_text(json.dumps({"name": "train student_acdc/alone/0", "settings": {"max_epochs": "3"}}))
+    record.write_text(json.dumps({"name": "train student_acdc/alone/0", "settings": {"max_epochs": "3", "lr": "1e-3"}}))
+    assert "--profile nowhere" in asked("--set", "max_epochs=4", "--profile", "nowhere")[1]  # it failed before its first epoch
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "last.pt").touch()
     for other in (["--set", "max_epochs=4"], [], ["--seeds", "1"], ["--arms", "distill"]):  # what is new would stand beside it
         code, error = asked(*other)
         assert code == 2
-        assert f"{run} was trained with --set max_epochs=3: give the same, another --runs, or delete it" in error
-    code, error = asked("--set", "max_epochs=3", "--profile", "nowhere")  # the same settings: past that, to the next error
-    assert "--profile nowhere" in error
+        assert f"{run} was trained with --set max_epochs=3,lr=1e-3: give the same, another --runs, or delete it" in error
+    for same in ("max_epochs=3,lr=1e-3", "lr=0.001,max_epochs=3,workers=1"):  # past that, to the next error
+        assert "--profile nowhere" in asked("--set", same, "--profile", "nowhere")[1]
 
 
 def test_records_are_not_trained_over(asked, place):

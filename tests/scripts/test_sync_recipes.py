@@ -69,6 +69,10 @@ def test_recipes_that_are_out_of_date(place: Path, monkeypatch: pytest.MonkeyPat
         sync(monkeypatch, "--check")
     assert "bundles/student_lits/configs/distill.yaml\n1 configuration(s) out of date" in capsys.readouterr().out
     assert config.read_text() != written
+    with pytest.raises(SystemExit, match="--check compares with the recipes; --group writes"):
+        sync(monkeypatch, "--check", "--group", "bundles/ct.yaml")
+    with pytest.raises(SystemExit, match="--bundles bundels holds no bundle"):
+        sync(monkeypatch, "--check", "--bundles", "bundels")
     sync(monkeypatch)
     assert config.read_text() == written
     sync(monkeypatch, "--check")
