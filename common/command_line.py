@@ -52,7 +52,7 @@ def command(function: Callable[..., Any], arguments: Sequence[str] | None = None
     def note(*positional: Any, **named: Any) -> None:
         calls.append((positional, named))
 
-    fire.Fire(note, command=[*rest, *(f"--{name}={texts!r}" for name, texts in lists.items() if texts)])
+    fire.Fire(note, command=[*rest, *(f"--{name}={several!r}" for name, several in lists.items() if several)])
     positional, named = calls[0]
     for name, value in named.items():
         if kinds[name] is bool and not isinstance(value, bool):

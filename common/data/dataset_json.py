@@ -82,12 +82,14 @@ def read(root: Path, *, name: str, fix: str = "") -> dict[str, Any]:
             raise ValueError(f"{name}: {path} lacks the key {' or '.join(map(repr, keys))}; expected {_LAYOUTS}")
     if not isinstance(content["labels"], dict):
         raise ValueError(f"{name}: 'labels' in {path} is to be an object of names and values, not {content['labels']!r}")
+    if isinstance(content.get("modality"), str):  # one channel, such as "CT"
+        content["modality"] = {"0": content["modality"]}
     return content
 
 
 def _channel(content: dict[str, Any], channel: int | None, root: Path, name: str) -> int:
     key = "channel_names" if "channel_names" in content else "modality"
-    listed = {"0": content[key]} if isinstance(content[key], str) else content[key]  # "modality": "CT"
+    listed = content[key]
     if not isinstance(listed, dict) or not listed or not all(index.isdecimal() for index in listed):
         fix = 'write it as {"0": "CT"}, with the image\'s modality'
         raise ValueError(f"{name}: {key!r} in {root / 'dataset.json'} is {listed!r}, which numbers no channel; {fix}")

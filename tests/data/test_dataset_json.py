@@ -109,6 +109,11 @@ def test_one_error_names_what_is_wrong(tmp_path: Path, content: Any, files: list
         cases(_folder(tmp_path, content, *files), name="x")
 
 
+def test_a_modality_that_is_a_text_is_one_channel(tmp_path: Path) -> None:
+    (item,) = cases(_folder(tmp_path, _listed("a.nii.gz") | {"modality": "CT"}, *_both("a.nii.gz")), name="x")
+    assert Path(item["image"]).name == "a.nii.gz"
+
+
 def test_a_4d_file_of_several_channels_is_refused(tmp_path: Path) -> None:
     content = _listed("a.nii.gz") | {"modality": {"0": "T1", "1": "FLAIR"}}
     with pytest.raises(ValueError, match=r"holds its channels in one 4-D file; .*a_0000\.nii\.gz"):

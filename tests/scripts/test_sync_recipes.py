@@ -6,12 +6,12 @@ import shutil
 import sys
 from pathlib import Path
 
-import fire
 import pytest
 import sync_recipes
 import yaml
 
 from common.bundle_files import write_group
+from common.command_line import command
 from common.errors import root_cause
 from common.phantoms.layouts import write_dataset
 from tests.trained_bundles import ROOT, execute, tiny
@@ -34,7 +34,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def sync(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     monkeypatch.setattr(sys, "argv", ["sync_recipes.py", *arguments])
-    fire.Fire(sync_recipes.sync)
+    command(sync_recipes.sync)
 
 
 def test_a_group_file_that_was_edited(place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> None:
@@ -42,11 +42,11 @@ def test_a_group_file_that_was_edited(place: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises((SystemExit, Exception)) as error:
         execute("training", file, **tiny(file))
     told = str(root_cause(error.value)) + capfd.readouterr().err
-    command = "scripts/sync_recipes.py --group bundles/ct.yaml"
+    told_command = "scripts/sync_recipes.py --group bundles/ct.yaml"
     assert "the network has 2 outputs, but bundles/ct.yaml gives dataset lits 3 (liver, lesion, and the background)" in told
-    assert f"`python {command}` writes its bundles anew" in told
+    assert f"`python {told_command}` writes its bundles anew" in told
     assert not list(Path("runs").rglob("network.json"))
-    sync(monkeypatch, *command.split()[1:])
+    sync(monkeypatch, *told_command.split()[1:])
     assert f"group_file: {place}/bundles/ct.yaml" in Path(file).read_text()  # not from the repository's root
     execute("training", file, **tiny(file))
     assert json.loads(Path("runs/student_lits/alone/0/network.json").read_text())["out_channels"] == 3
